@@ -1,0 +1,78 @@
+"""Flower's door of a hospital: translates messages, decides nothing. Whatever goes wrong leaves as a code."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from willis.client import training
+from willis.client.site import SiteSettings, read_site
+from willis.client.wall import Refusal, wall
+from willis.shared.errors import StateError, StudyError
+from willis.shared.study import read_study
+from willis.shared.update import RoundOrder, SiteAnswer
+
+app = ClientApp()
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Answer with the site's name."""
+    return _through_the_wall(
+        message, lambda: RecordDict({"hello": ConfigRecord({"site": settings_of(context).name})})
+    )
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Answer a round's order with the difference of the generator's weights."""
+    return _through_the_wall(
+        message, lambda: _pack(training.train_round(_unpack(message), settings_of(context)))
+    )
+
+
+def settings_of(context: Context) -> SiteSettings:
+    """Return the settings of the site that a context belongs to.
+
+    A hospital's node names its ``site-settings`` file itself. Only in a simulation, where the machine holds
+    every site, the node has a ``partition-id`` instead: its place in the study, and the run's configuration
+    names the ``study`` and the folder ``sites``, with NAME/site.toml for each.
+
+    Raises:
+        StateError: The node says neither, or the file does not fit.
+    """
+    own = context.node_config.get("site-settings")
+    if own is not None:
+        return read_site(Path(str(own)))
+    place, study, sites = (
+        context.node_config.get("partition-id"),
+        context.run_config.get("study"),
+        context.run_config.get("sites"),
+    )
+    if place is None or study is None or sites is None:
+        raise StateError("the node's configuration names no site-settings; set it to the path of site.toml")
+    name = read_study(Path(str(study))).federation.sites[int(place)].name
+    return read_site(Path(str(sites)) / name / "site.toml")
+
+
+def _through_the_wall(message: Message, answer: Callable[[], RecordDict]) -> Message:
+    try:
+        with wall():
+            return Message(answer(), reply_to=message)
+    except Refusal as refusal:
+        return Message(RecordDict({"wall": ConfigRecord({"refused": refusal.code})}), reply_to=message)
+
+
+def _unpack(message: Message) -> RoundOrder:
+    try:
+        header = message.content.config_records["order"]["header"]
+        arrays = {name: value.numpy() for name, value in message.content.array_records["generator"].items()}
+    except (KeyError, ValueError, TypeError) as fault:
+        raise StudyError("the message holds no order") from fault
+    return RoundOrder.read(str(header), arrays)
+
+
+def _pack(answer: SiteAnswer) -> RecordDict:
+    arrays = ArrayRecord({name: Array(value) for name, value in answer.arrays.items()})
+    return RecordDict({"update": arrays, "answer": ConfigRecord({"header": answer.header()})})

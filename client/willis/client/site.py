@@ -1,0 +1,77 @@
+"""A hospital's own settings and limits: ``site.toml``. Nothing of it leaves the hospital but the name."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from willis.shared.errors import SiteRefused, StateError
+from willis.shared.settings import Settings, read_toml
+from willis.shared.study import Name, Study
+
+
+class SiteSettings(Settings):
+    """One hospital's settings; a study that asks for more than these allow is refused.
+
+    Attributes:
+        name: The site's name in the study.
+        cohort: The table that names subjects, images and labels.
+        state: The site's folder: patches, ledger, and its memory of every run. Keep it on a local disk.
+        cohort_key: Name of the cohort that the ledger belongs to; cohorts that share patients share a key.
+        epsilon_cap: The most that the cohort ever spends, over all studies and runs.
+        delta: The largest delta that the site accepts.
+        minimum_subjects: With fewer the site refuses to train.
+        max_update_norm: The largest L2 bound of an update that the site accepts.
+        studies: Digests of the studies that the site agreed to; None accepts any within the limits above.
+        threads: CPU threads for training; None takes what torch takes.
+    """
+
+    name: Name
+    cohort: Path
+    state: Path
+    cohort_key: Name = "cohort"
+    epsilon_cap: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+    minimum_subjects: int = Field(default=1, ge=1)
+    max_update_norm: float = Field(default=100.0, gt=0)
+    studies: tuple[str, ...] | None = None
+    threads: int | None = Field(default=None, ge=1, le=1024)
+
+    @property
+    def store(self) -> Path:
+        """Folder of the site's patches."""
+        return self.state / "patches"
+
+    @property
+    def ledger(self) -> Path:
+        """The site's ledger."""
+        return self.state / "ledger.sqlite"
+
+    def check_study(self, study: Study) -> None:
+        """Refuse a study that asks for more than the site allows.
+
+        Raises:
+            SiteRefused: It names another site, was not agreed to, or its budget or bounds are too loose.
+        """
+        known = [site.name for site in study.federation.sites]
+        if self.name not in known:
+            raise SiteRefused(f'the study names no site "{self.name}"; it knows {", ".join(known)}')
+        if self.studies is not None and study.digest() not in self.studies:
+            raise SiteRefused(f"study {study.digest()[:12]} is not among those that the site agreed to")
+        for what, asked, allowed in (
+            ("privacy.epsilon", study.privacy.epsilon, self.epsilon_cap),
+            ("privacy.delta", study.privacy.delta, self.delta),
+            ("federation.update_norm", study.federation.update_norm, self.max_update_norm),
+        ):
+            if not asked <= allowed * (1 + 1e-9):
+                raise SiteRefused(f"the study's {what} is {asked:g}, the site allows at most {allowed:g}")
+
+
+def read_site(path: Path) -> SiteSettings:
+    """Read a ``site.toml``; relative paths in it start at its folder.
+
+    Raises:
+        StateError: With every fault and the path of its key.
+    """
+    settings = read_toml(path, SiteSettings, error=StateError)
+    base = path.resolve().parent
+    return settings.model_copy(update={"cohort": base / settings.cohort, "state": base / settings.state})

@@ -1,0 +1,93 @@
+"""A site's own memory between rounds: critic, optimisers and the answers given; never sent anywhere.
+
+One file a round holds both the state after the round and the answer it gave, written in one atomic step:
+either the round happened, with its answer kept to be sent again, or it did not.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from willis.shared.errors import StateError
+
+_KEPT = 2  # files of past rounds: enough to answer the last order again
+
+
+@dataclass(frozen=True)
+class SiteState:
+    """What one round left behind.
+
+    Attributes:
+        round: The round, from 1.
+        order_digest: Of the order it answered.
+        reservation: The ledger's row that paid for it.
+        networks: State dicts by name: critic, and both optimisers.
+        answer: The answer's arrays by name, as tensors.
+    """
+
+    round: int
+    order_digest: str
+    reservation: int
+    networks: dict[str, Any]
+    answer: dict[str, torch.Tensor]
+
+
+class SiteMemory:
+    """The files of one run at one site.
+
+    Args:
+        folder: The site's folder of this run; made where missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def at(self, number: int) -> SiteState | None:
+        """Return what a round left, or None where it never ended.
+
+        Raises:
+            StateError: Its file is damaged.
+        """
+        path = self._path(number)
+        if not path.exists():
+            return None
+        try:
+            return SiteState(**torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as fault:
+            raise StateError(
+                f"the site's state {path} is damaged ({type(fault).__name__}); restore it from a backup, or "
+                "begin a new run: the ledger keeps what was spent"
+            ) from fault
+
+    def fingerprint(self, number: int) -> str:
+        """Return the digest of a round's file; of nothing where there is none."""
+        path = self._path(number)
+        return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+
+    def keep(self, state: SiteState) -> None:
+        """Write a round's state and answer; the earlier files stand until this one is whole.
+
+        Raises:
+            StateError: The disk is full or not writable; nothing changed.
+        """
+        path = self._path(state.round)
+        part = path.with_suffix(".part")
+        try:
+            with part.open("wb") as file:
+                torch.save(vars(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as fault:
+            part.unlink(missing_ok=True)
+            raise StateError(f"cannot write the site's state {path}: {fault.strerror}; free some disk") from fault
+        for old in sorted(self._folder.glob("round-*.pt"))[:-_KEPT]:
+            old.unlink()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"round-{number:06d}.pt"

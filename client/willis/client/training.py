@@ -1,0 +1,130 @@
+"""One round of private adversarial training at one site: obey the site's law, pay, train, keep, answer."""
+
+import hashlib
+
+import torch
+
+from willis.client.adversaries import Adversaries
+from willis.client.critic_step import Chance
+from willis.client.ledger import Ledger
+from willis.client.randomness import SecretRandom
+from willis.client.site import SiteSettings
+from willis.client.site_state import SiteMemory, SiteState
+from willis.client.store import PatchStore, open_store
+from willis.shared.accounting import MechanismRun, noise_multiplier
+from willis.shared.errors import SiteRefused
+from willis.shared.networks.build import public_generator
+from willis.shared.privacy import PrivacyUnit
+from willis.shared.study import Study, parse_study
+from willis.shared.update import RoundOrder, SiteAnswer, arrays_from_state, clip_update, difference, state_from_arrays
+
+
+def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
+    """Answer a round's order.
+
+    Steps:
+        1. The site's own law: is this study within what the site allows?
+        2. An order answered before gets the same answer again, at no cost.
+        3. Pay: reserve the round's critic steps in the ledger. A round that was paid for and did not end
+           repeats the same draws under the same reservation, so it is the same release.
+        4. ``critic_steps`` private critic steps; after every ``critic_per_generator`` of them the
+           generator's steps, on fakes alone.
+        5. Keep state and answer on disk, settle, answer with the difference of the generator's weights.
+
+    Raises:
+        SiteRefused: The study is outside the site's law.
+        BudgetExhausted: The ledger cannot pay for the round.
+        StateError: The site's disk or state is not usable.
+    """
+    study = parse_study(order.study_json, where="the order's study")
+    settings.check_study(study)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    store = open_store(settings.store)
+    _check_store(store, study, settings)
+    memory = SiteMemory(settings.state / "runs" / order.run)
+    with open_ledger(settings, study) as ledger:
+        done = memory.at(order.round)
+        if done is None or done.order_digest != order.digest():
+            done = _pay_and_train(order, study, settings, memory=memory, store=store, ledger=ledger)
+            memory.keep(done)
+        ledger.settle(done.reservation)
+        return SiteAnswer(
+            arrays=arrays_from_state(done.answer),
+            site=settings.name,
+            round=order.round,
+            order_digest=order.digest(),
+            spent=ledger.spent(),
+            ledger_head=ledger.head(),
+        )
+
+
+def open_ledger(settings: SiteSettings, study: Study) -> Ledger:
+    """Open the ledger that pays for a study at a site."""
+    per_patch = study.privacy.unit is PrivacyUnit.PATCH
+    return Ledger.open(
+        settings.ledger,
+        cohort=settings.cohort_key,
+        epsilon_cap=settings.epsilon_cap,
+        delta=study.privacy.delta,
+        unit=study.privacy.unit,
+        patches_per_patient=study.patch.per_subject if per_patch else None,
+    )
+
+
+def mechanism_of(study: Study, *, steps: int) -> MechanismRun:
+    """Return what ``steps`` critic steps cost: the noise is the least that the whole study's budget allows."""
+    plan = study.privacy
+    multiplier = noise_multiplier(
+        epsilon=plan.epsilon,
+        delta=plan.delta,
+        sampling_rate=plan.sampling_rate,
+        steps=study.training.total_critic_steps,
+    )
+    return MechanismRun(sampling_rate=plan.sampling_rate, noise_multiplier=multiplier, steps=steps)
+
+
+def _check_store(store: PatchStore, study: Study, settings: SiteSettings) -> None:
+    least = max(study.federation.minimum_subjects, settings.minimum_subjects)
+    if store.n_subjects < least:
+        raise SiteRefused(f"the cohort has {store.n_subjects} subjects, at least {least} are needed")
+    if store.spec != study.patch:
+        raise SiteRefused("the site's patches were cut to another specification than the study's; cut them again")
+
+
+def _pay_and_train(
+    order: RoundOrder,
+    study: Study,
+    settings: SiteSettings,
+    *,
+    memory: SiteMemory,
+    store: PatchStore,
+    ledger: Ledger,
+) -> SiteState:
+    start = order.digest() + memory.fingerprint(order.round - 1)
+    run = mechanism_of(study, steps=study.training.critic_steps)
+    reservation = ledger.reserve(
+        study=study.digest(),
+        purpose=f"{order.run}/round-{order.round}",
+        inputs=hashlib.sha256(start.encode()).hexdigest(),
+        run=run,
+    )
+    past = memory.at(order.round - 1)
+    adversaries = Adversaries.assemble(study, order.arrays, None if past is None else past.networks)
+    adversaries.train(
+        study,
+        store=store,
+        declared_subjects=study.federation.site(settings.name).subjects,
+        noise_multiplier=run.noise_multiplier,
+        chance=Chance.keyed(SecretRandom(reservation.key)),
+        dice=public_generator(study.seed, settings.name, order.round),
+    )
+    moved = difference(arrays_from_state(adversaries.generator.state_dict()), order.arrays)
+    bound = min(study.federation.update_norm, settings.max_update_norm)
+    return SiteState(
+        round=order.round,
+        order_digest=order.digest(),
+        reservation=reservation.id,
+        networks=adversaries.memory(),
+        answer=state_from_arrays(clip_update(moved, bound)),
+    )

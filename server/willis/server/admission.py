@@ -1,0 +1,96 @@
+"""Which updates are sound enough to count. A reply's body is untrusted until it has passed here."""
+
+from enum import StrEnum
+
+import numpy as np
+
+from willis.shared.errors import UpdateRefused
+from willis.shared.update import Arrays, SiteAnswer, floating, norm
+
+_ROUNDING = 1e-5  # relative; a site clips in its own arithmetic
+
+
+class Reason(StrEnum):
+    """Why an update is not sound."""
+
+    UNREADABLE = "unreadable"
+    SITE = "site"
+    ROUND = "round"
+    ORDER = "order"
+    NAMES = "names"
+    DTYPE = "dtype"
+    SHAPE = "shape"
+    NOT_FINITE = "not-finite"
+    NORM = "norm"
+
+
+class UnsoundUpdate(UpdateRefused):
+    """An update that does not count.
+
+    Attributes:
+        reason: Which check it failed.
+        recorded: What the round's record says: ``update-`` and the reason.
+    """
+
+    def __init__(self, reason: Reason, sentence: str) -> None:
+        self.reason = reason
+        self.recorded = f"{self.code}-{reason.value}"
+        super().__init__(sentence)
+
+
+def check_answer(
+    answer: SiteAnswer, *, site: str, number: int, order_digest: str, like: Arrays, max_norm: float
+) -> None:
+    """Refuse an answer that is not to this order, or whose update is not sound.
+
+    Args:
+        answer: What came back.
+        site: Whom the order was sent to.
+        number: Of the order's round.
+        order_digest: Of the order; it covers the study, the run, the round and the weights sent.
+        like: The global model.
+        max_norm: L2 bound of an update; it may be passed by a factor of 1 + 1e-5.
+
+    Raises:
+        UnsoundUpdate: With the reason.
+    """
+    check_origin(answer, site=site, number=number, order_digest=order_digest)
+    check_update(answer.arrays, like=like, max_norm=max_norm)
+
+
+def check_origin(answer: SiteAnswer, *, site: str, number: int, order_digest: str) -> None:
+    """Refuse an answer to another order, or in another site's name; see :func:`check_answer`."""
+    if answer.site != site:
+        raise UnsoundUpdate(Reason.SITE, f'asked site "{site}", the answer says it is from "{answer.site}"')
+    if answer.round != number:
+        raise UnsoundUpdate(Reason.ROUND, f"asked for round {number}, the answer is to round {answer.round}")
+    if answer.order_digest != order_digest:
+        raise UnsoundUpdate(
+            Reason.ORDER, f"the answer is to order {answer.order_digest[:12]}, sent was {order_digest[:12]}"
+        )
+
+
+def check_update(arrays: Arrays, *, like: Arrays, max_norm: float) -> None:
+    """Refuse arrays that are not a bounded difference of the model's weights; see :func:`check_answer`."""
+    wanted = floating(like)
+    odd = sorted(set(wanted) ^ set(arrays))
+    if odd:
+        raise UnsoundUpdate(
+            Reason.NAMES, f"{len(odd)} names differ from the model's, the first is {odd[0]!r}"
+        )
+    for name, model in wanted.items():
+        _check_array(arrays[name], model, name)
+    length = norm(arrays)
+    if not length <= max_norm * (1 + _ROUNDING):
+        raise UnsoundUpdate(Reason.NORM, f"the update's norm is {length:g}, the study allows {max_norm:g}")
+
+
+def _check_array(value: object, model: np.ndarray, name: str) -> None:
+    if not (isinstance(value, np.ndarray) and value.dtype == np.float32):
+        found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise UnsoundUpdate(Reason.DTYPE, f"{name}: must be float32, got {found}")
+    if value.shape != model.shape:
+        raise UnsoundUpdate(Reason.SHAPE, f"{name}: must have shape {model.shape}, got {value.shape}")
+    bad = int(np.count_nonzero(~np.isfinite(value)))
+    if bad:
+        raise UnsoundUpdate(Reason.NOT_FINITE, f"{name}: {bad} of {value.size} numbers are not finite")

@@ -1,0 +1,48 @@
+"""Flower's door of the coordinator: reads where study and run are, and runs the rounds."""
+
+import json
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from willis.server.checkpoint import write_whole
+from willis.server.rounds import run_rounds
+from willis.shared.errors import StudyError, WillisError
+from willis.shared.networks.start import arrays_of, initial_generator
+from willis.shared.study import read_study
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run a study.
+
+    Run configuration:
+        study: Path of the study's TOML.
+        run: The run's folder.
+        resume: Continue the run in the folder.
+
+    Raises:
+        WillisError: As :func:`~willis.server.rounds.run_rounds`; also kept in ``server/failure.json``.
+    """
+    missing = [key for key in ("study", "run") if not context.run_config.get(key)]
+    if missing:
+        raise StudyError(f"the run's configuration names no {' and no '.join(missing)}")
+    folder = Path(str(context.run_config["run"]))
+    failure = folder / "server" / "failure.json"
+    failure.unlink(missing_ok=True)
+    try:
+        study = read_study(Path(str(context.run_config["study"])))
+        run_rounds(
+            grid,
+            study,
+            folder=folder,
+            initial=arrays_of(initial_generator(study)),
+            resume=bool(context.run_config.get("resume", False)),
+        )
+    except WillisError as fault:
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(failure, json.dumps({"code": fault.code, "message": str(fault)}).encode())
+        raise

@@ -1,0 +1,62 @@
+"""``willis synthesize``: labelled patches from a release, for whoever trains on them."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="Example: willis synthesize runs/demo/release --n 2000 --seed 1 --format nnunet --out syn"
+)
+@click.argument("release", type=click.Path(path_type=Path))
+@click.option("--n", type=click.IntRange(1, 10_000_000), required=True, help="Pairs of image and label.")
+@click.option("--seed", type=click.IntRange(0), required=True, help="The same seed, the same pairs.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["nnunet", "npz"]),
+    required=True,
+    help="nnunet: a raw data set of nnU-Net v2 (NIfTI). npz: one compressed NumPy file.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new or an empty folder.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=64, show_default=True, help="Pairs in memory at a time."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of sentences.")
+def synthesize(
+    release: Path, *, n: int, seed: int, form: str, out: Path, batch: int, device: str, as_json: bool
+) -> None:
+    """Draw labelled patches from a RELEASE, a folder that `willis simulate` or a coordinator made.
+
+    Its digests are checked first. Drawing more costs no more privacy: the figure is the release's.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from willis.shared.release import read_release
+    from willis.shared.synthesis import export_pairs
+
+    found = read_release(release)
+    with Progress(console=Console(stderr=True), disable=as_json) as bar:
+        task = bar.add_task("drawing", total=n)
+        where = export_pairs(
+            found,
+            out,
+            n=n,
+            seed=seed,
+            form="npz" if form == "npz" else "nnunet",
+            batch=batch,
+            device=device,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    sentence = found.spent.sentence()
+    if as_json:
+        answer = {"path": str(where), "n": n, "seed": seed, "format": form, "release": found.digest}
+        spent = {"privacy": found.spent.model_dump(mode="json"), "privacy_sentence": sentence}
+        click.echo(json.dumps(answer | spent))
+        return
+    click.echo(f"{n} pairs in {where}")
+    click.echo(f"Privacy: {sentence}")

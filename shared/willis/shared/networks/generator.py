@@ -1,0 +1,74 @@
+"""The generator: latent vector and texture in, labelled patches out."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class _Doubling(nn.Module):
+    """Double every side, add the texture at this resolution, normalise per patch."""
+
+    def __init__(self, inputs: int, outputs: int, dimensions: int) -> None:
+        super().__init__()
+        self.convolution = _TRANSPOSED[dimensions](inputs, outputs, kernel_size=4, stride=2, padding=1)
+        self.texture_gain = nn.Parameter(torch.full((1, outputs, *[1] * dimensions), 0.1))
+        # Statistics over one patch's own channels and pixels, never over the batch.
+        self.normalisation = nn.GroupNorm(min(8, outputs), outputs)
+
+    def forward(self, hidden: Tensor, texture: Tensor) -> Tensor:
+        hidden = self.normalisation(self.convolution(hidden))
+        return nn.functional.leaky_relu(hidden + self.texture_gain * texture, 0.2)
+
+
+class Generator(nn.Module):
+    """Image and label channels made together, in the manner of the DP-WGAN (Kossen 2022, section 2.3).
+
+    A stack of transposed convolutions, as there; the differences are per-patch instead of batch
+    normalisation, and a texture input (one normal variate a pixel, as in StyleGAN, Karras 2019,
+    section 3.2) so that noise grain need not be encoded in the latent vector.
+
+    Args:
+        latent: Length of the latent vector.
+        size: Pixels along each axis, each a multiple of 2 ** depth; 2-D or 3-D.
+        channels: Image channels and the label.
+        width: Channels of the last hidden layer; doubled at every halving.
+        depth: Number of doublings.
+    """
+
+    def __init__(self, *, latent: int, size: tuple[int, ...], channels: int, width: int, depth: int) -> None:
+        super().__init__()
+        if any(side % 2**depth for side in size):
+            raise ValueError(f"size must be multiples of 2 ** depth = {2**depth}, got {size}")
+        self.latent = latent
+        self.size = tuple(size)
+        dimensions = len(size)
+        self._seed_shape = (width * 2**depth, *[side // 2**depth for side in size])
+        self.seed = nn.Linear(latent, int(torch.tensor(self._seed_shape).prod()))
+        widths = [width * 2**level for level in range(depth, -1, -1)]
+        self.doublings = nn.ModuleList(
+            _Doubling(inputs, outputs, dimensions)
+            for inputs, outputs in zip(widths, widths[1:], strict=False)
+        )
+        self.to_patch = _CONVOLUTION[dimensions](width, channels, kernel_size=3, padding=1)
+
+    def forward(
+        self, latent: Float[Tensor, "patch latent"], texture: Float[Tensor, "patch 1 *space"]
+    ) -> Float[Tensor, "patch channel *space"]:
+        """Return patches with every channel in (-1, 1); the label channel is soft."""
+        hidden = self.seed(latent).reshape(-1, *self._seed_shape)
+        hidden = nn.functional.leaky_relu(hidden, 0.2)
+        for level, doubling in enumerate(self.doublings):
+            step = 2 ** (len(self.doublings) - 1 - level)
+            coarse = texture[(slice(None), slice(None), *[slice(None, None, step)] * len(self.size))]
+            hidden = doubling(hidden, coarse)
+        return torch.tanh(self.to_patch(hidden))
+
+    def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "patch channel *space"]:
+        """Draw n patches; the dice are thrown on the CPU so that every device gives the same ones."""
+        device = self.to_patch.weight.device
+        latent = torch.randn((n, self.latent), generator=generator)
+        texture = torch.randn((n, 1, *self.size), generator=generator)
+        return self(latent.to(device), texture.to(device))

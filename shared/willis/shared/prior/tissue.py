@@ -1,0 +1,114 @@
+"""Background: a textured tissue, a few regions of other greys, round spots, a dark outside."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy import fft
+
+Field = Float[ndarray, "*space"]
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """What the target lies in.
+
+    Attributes:
+        intensity: Relative intensity.
+        inside: False where there is no tissue but air or a masked rim.
+    """
+
+    intensity: Float[ndarray, "*space"]
+    inside: Bool[ndarray, "*space"]
+
+
+@lru_cache(maxsize=32)
+def _log_frequency(shape: tuple[int, ...]) -> Float[ndarray, "*frequency"]:
+    """Log of the radial frequency on the grid of a real Fourier transform; at frequency zero, 0."""
+    axes = [fft.fftfreq(side) for side in shape[:-1]] + [fft.rfftfreq(shape[-1])]
+    square = sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True))
+    square = np.asarray(square, dtype=np.float32)
+    square[(0,) * len(shape)] = 1
+    return np.log(square) / 2
+
+
+def power_law_field(size: tuple[int, ...], slope: float, generator: np.random.Generator) -> Field:
+    """Draw a Gaussian random field of mean 0 and deviation 1 whose power falls as frequency ** -slope.
+
+    It is cut from a larger periodic field, so that opposite borders do not match.
+    """
+    shape = tuple(8 * math.ceil((side * 1.25 + 2) / 8) for side in size)
+    spectrum = np.asarray(fft.rfftn(generator.standard_normal(shape, dtype=np.float32)))
+    spectrum *= np.exp(np.float32(-slope / 2) * _log_frequency(shape))
+    spectrum[(0,) * len(size)] = 0
+    field = np.asarray(fft.irfftn(spectrum, shape))[tuple(slice(side) for side in size)]
+    field = field - field.mean()
+    return (field / max(float(field.std()), 1e-12)).astype(np.float32)
+
+
+def grid_of(size: tuple[int, ...]) -> list[Field]:
+    """Return one broadcastable array of pixel coordinates for each axis."""
+    return [
+        np.arange(side, dtype=np.float32).reshape([-1 if axis == own else 1 for axis in range(len(size))])
+        for own, side in enumerate(size)
+    ]
+
+
+def count_in(size: tuple[int, ...], density: float) -> int:
+    """Things to draw: ``density`` is how many there are in a square or cube of side 48."""
+    share = float(np.prod(size)) / 48 ** len(size)
+    return max(round(density * share), int(round(density) > 0))
+
+
+def draw_tissue(size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator) -> Tissue:
+    """Draw the background of one image; parameters are those of ``parameters.TISSUE``."""
+    intensity = values["background"] + values["background_spread"] * power_law_field(
+        size, values["spectrum_slope"], generator
+    )
+    intensity += _regions(size, values, generator)
+    for spot, contrast in _spots(size, values, generator):
+        intensity += contrast * spot
+    inside = _inside(size, values["outside"], generator)
+    intensity = np.where(inside, intensity, np.float32(values["outside_level"]))
+    return Tissue(intensity.astype(np.float32), inside)
+
+
+def _regions(size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator) -> Field:
+    """Greys of tissues that meet at the level lines of a smooth field."""
+    borders = round(values["regions"])
+    if borders == 0:
+        return np.zeros(size, np.float32)
+    field = power_law_field(size, values["region_slope"], generator)
+    levels = np.sort(generator.uniform(-1.5, 1.5, borders))
+    greys = generator.normal(0, values["region_spread"], borders + 1).astype(np.float32)
+    return greys[np.searchsorted(levels, field.ravel())].reshape(size)
+
+
+def _spots(
+    size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator
+) -> list[tuple[Field, float]]:
+    """Soft-edged discs or balls and what each adds."""
+    grid = grid_of(size)
+    spots = []
+    for _ in range(count_in(size, values["spots"])):
+        centre = generator.uniform(0, size)
+        radius = values["spot_radius"] * generator.uniform(0.3, 1)
+        square = sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True))
+        inside = np.clip(radius - np.sqrt(np.asarray(square, np.float32)) + 0.5, 0, 1)
+        spots.append((inside, values["spot_contrast"] * generator.uniform(0.3, 1)))
+    return spots
+
+
+def _inside(size: tuple[int, ...], outside: float, generator: np.random.Generator) -> Bool[ndarray, "*space"]:
+    """False on a share ``outside`` of the image, beyond a smooth edge."""
+    if not outside > 0:
+        return np.ones(size, bool)
+    slope = generator.normal(size=len(size))
+    slope /= np.linalg.norm(slope)
+    ramp = sum(part * axis / side for part, axis, side in zip(slope, grid_of(size), size, strict=True))
+    height = np.asarray(ramp) + 0.06 * power_law_field(size, 4.0, generator)
+    return height >= np.quantile(height, outside)

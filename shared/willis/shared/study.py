@@ -1,0 +1,251 @@
+"""The protocol every site signs: one TOML file, frozen and hashed."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from willis.shared.patch import PatchSpec
+from willis.shared.prior.families import Family, check_ranges
+from willis.shared.privacy import PrivacyBudget, PrivacyUnit
+from willis.shared.settings import Settings, parse, read_toml
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class PriorPlan(Settings):
+    """The public, procedural prior of this study (epsilon 0).
+
+    Attributes:
+        family: Which prior.
+        ranges: Low and high of the parameters that differ from the family's own, by name.
+    """
+
+    family: Family
+    ranges: dict[str, tuple[float, float]] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "PriorPlan":
+        check_ranges(self.family, self.ranges)
+        return self
+
+
+class NetworkPlan(Settings):
+    """Generator and critic.
+
+    Attributes:
+        latent: Length of the generator's latent vector.
+        generator_width: Channels of the generator's last hidden layer; doubled at every halving.
+        critic_width: Channels of the critic's first layer; doubled at every halving.
+        depth: How often the patch is halved; every side must be a multiple of 2 ** depth.
+        constraint: What keeps the critic Lipschitz after every step: its layers' spectral norms
+            projected to at most 1, or its weights clipped to ``weight_clip`` (Arjovsky 2017).
+        weight_clip: Bound of every weight of the critic under ``weight-clip``.
+    """
+
+    latent: int = Field(default=64, ge=1, le=4096)
+    generator_width: int = Field(default=32, ge=1, le=1024)
+    critic_width: int = Field(default=32, ge=1, le=1024)
+    depth: int = Field(default=4, ge=1, le=7)
+    constraint: Literal["spectral", "weight-clip"] = "spectral"
+    weight_clip: float = Field(default=0.01, gt=0)
+
+
+class PrivacyPlan(PrivacyBudget):
+    """The budget, and the mechanism that spends it (see ``client.private_sum``).
+
+    Attributes:
+        clip_norm: L2 bound of one unit's vector.
+        sampling_rate: Chance that a unit takes part in one draw (Poisson).
+        fake_centred: Clip the gradient on real patches minus the public mean gradient on fakes.
+    """
+
+    clip_norm: float = Field(default=1.0, gt=0)
+    sampling_rate: float = Field(gt=0, le=1)
+    fake_centred: bool = True
+
+
+class TrainingPlan(Settings):
+    """How generator and critic are trained.
+
+    Attributes:
+        protocol: ``local``: a site steps its own critic and the generator from the global model.
+        rounds: Rounds of the whole study.
+        critic_steps: Private critic steps a site takes in a round; each is one fresh draw.
+        critic_per_generator: Critic steps between two groups of generator steps.
+        generator_steps: Generator steps in such a group; they see fakes only and cost nothing.
+        patches_per_bag: Patches of one subject in one draw.
+        fakes: Generated patches in one critic or generator step.
+        optimiser: Of critic and generator.
+        critic_lr: Learning rate of the critic.
+        generator_lr: Learning rate of the generator.
+        betas: Of Adam.
+        ema: Weight that the released generator keeps of its past at every round, in [0, 1).
+        warm_start: Name of a generator trained on prior draws (epsilon 0), or ``none``.
+        device: ``auto`` takes CUDA where there is one.
+        precision: Of forward and backward passes; sums, clipping and noise are always float32.
+    """
+
+    protocol: Literal["local"] = "local"
+    rounds: int = Field(ge=1, le=100_000)
+    critic_steps: int = Field(ge=1, le=100_000)
+    critic_per_generator: int = Field(default=5, ge=1)
+    generator_steps: int = Field(default=1, ge=1)
+    patches_per_bag: int = Field(default=16, ge=1)
+    fakes: int = Field(default=64, ge=1)
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    critic_lr: float = Field(default=2e-4, gt=0)
+    generator_lr: float = Field(default=1e-4, gt=0)
+    betas: tuple[float, float] = (0.0, 0.9)
+    ema: float = Field(default=0.5, ge=0, lt=1)
+    warm_start: str = "none"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _sane(self) -> "TrainingPlan":
+        if self.critic_per_generator > self.critic_steps:
+            raise ValueError(
+                f"critic_per_generator must be at most critic_steps ({self.critic_steps}), "
+                f"got {self.critic_per_generator}: the generator would never step"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
+        return self
+
+    @property
+    def total_critic_steps(self) -> int:
+        """Private draws of a site over the whole study."""
+        return self.rounds * self.critic_steps
+
+
+class SitePlan(Settings):
+    """One hospital's place in the study; all of it public.
+
+    Attributes:
+        name: The site's name.
+        weight: Its share in a merge, before normalisation; agreed, not computed from its cohort.
+        subjects: Subjects it declares. The private sum is divided by sampling_rate * subjects, never
+            by the true count; a wrong figure scales its gradient and breaks no guarantee.
+    """
+
+    name: Name
+    weight: float = Field(default=1.0, gt=0)
+    subjects: int = Field(ge=1)
+
+
+class FederationPlan(Settings):
+    """Who takes part, and when a round counts.
+
+    Attributes:
+        sites: The hospitals.
+        quorum: Sound updates needed before a merge.
+        deadline_s: Seconds that a site has for a round.
+        update_norm: L2 bound of the difference that a site sends.
+        minimum_subjects: A site with fewer refuses to train.
+    """
+
+    sites: tuple[SitePlan, ...] = Field(min_length=1)
+    quorum: int = Field(ge=1)
+    deadline_s: float = Field(default=600, gt=0)
+    update_norm: float = Field(default=100.0, gt=0)
+    minimum_subjects: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _sane(self) -> "FederationPlan":
+        names = [site.name for site in self.sites]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"every site needs its own name, got twice: {', '.join(twice)}")
+        if self.quorum > len(names):
+            raise ValueError(f"quorum must be at most the number of sites ({len(names)}), got {self.quorum}")
+        return self
+
+    def site(self, name: str) -> SitePlan:
+        """Return a site's plan; ``KeyError`` where the study does not know it."""
+        return {site.name: site for site in self.sites}[name]
+
+
+class UsePlan(Settings):
+    """How the release is judged: a U-net trained on it, tested on real subjects.
+
+    Attributes:
+        synthetic_pairs: Patches drawn from the release, and from the prior.
+        held_out: Share of every site's subjects that never trains and is tested on.
+        unet_steps: Optimiser steps of every U-net.
+        unet_batch: Patches in one of them.
+        unet_width: Channels of its first layer.
+        seeds: U-nets trained for each row.
+    """
+
+    synthetic_pairs: int = Field(default=2000, ge=16)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    unet_steps: int = Field(default=600, ge=1)
+    unet_batch: int = Field(default=32, ge=1)
+    unet_width: int = Field(default=16, ge=1)
+    seeds: int = Field(default=1, ge=1, le=20)
+
+
+class Study(Settings):
+    """The protocol every site signs.
+
+    Attributes:
+        name: What the study is called.
+        seed: Of everything public: first weights, latent vectors, prior draws, splits. Never of noise,
+            nor of who takes part in a step.
+    """
+
+    name: Name
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    patch: PatchSpec
+    prior: PriorPlan
+    networks: NetworkPlan = NetworkPlan()
+    privacy: PrivacyPlan
+    training: TrainingPlan
+    federation: FederationPlan
+    use: UsePlan = UsePlan()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Study":
+        unit = 2**self.networks.depth
+        if any(side % unit or side // unit < 2 for side in self.patch.size):
+            raise ValueError(
+                f"patch.size must be multiples of 2 ** networks.depth = {unit}, and at least twice it, "
+                f"got {self.patch.size}"
+            )
+        units = min(site.subjects for site in self.federation.sites)
+        if self.privacy.unit is PrivacyUnit.PATCH:
+            units *= self.patch.per_subject
+        if self.privacy.delta * units >= 1:
+            raise ValueError(
+                f"privacy.delta must be below 1 / units = {1 / units:g} at the smallest site, "
+                f"got {self.privacy.delta:g}"
+            )
+        if self.training.patches_per_bag > self.patch.per_subject:
+            raise ValueError(
+                f"training.patches_per_bag must be at most patch.per_subject ({self.patch.per_subject}), "
+                f"got {self.training.patches_per_bag}"
+            )
+        return self
+
+
+def read_study(path: Path) -> Study:
+    """Read a study from TOML.
+
+    Raises:
+        StudyError: With every fault and the path of its key.
+    """
+    return read_toml(path, Study)
+
+
+def parse_study(text: str, *, where: str) -> Study:
+    """Read a study from the JSON text that travels; see :func:`read_study`."""
+    import json
+
+    from willis.shared.errors import StudyError
+
+    try:
+        values = json.loads(text)
+    except ValueError as fault:
+        raise StudyError(f"{where} is not valid JSON") from fault
+    return parse(values, Study, where=where)

@@ -1,0 +1,157 @@
+"""Draw labelled patches from a release, into memory or into files: patch i of a seed is the same whatever else is drawn."""
+
+from collections.abc import Callable, Iterator
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from willis.shared.export.nnunet import write_nnunet
+from willis.shared.export.npz import write_npz
+from willis.shared.networks.build import choose_device, public_generator
+from willis.shared.networks.generator import Generator
+from willis.shared.patch import LabelledPatches
+from willis.shared.release import GeneratorRelease
+
+MOST_PATCHES = 10_000_000
+_PIXELS_AT_ONCE = 2**18
+
+
+def draw_pairs(
+    release: GeneratorRelease,
+    *,
+    n: int,
+    seed: int,
+    batch: int = 64,
+    device: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> LabelledPatches:
+    """Draw n labelled patches.
+
+    Guarantees:
+        Patch i depends on the release, the seed and i alone: the same for any ``n`` and ``batch``. Another
+        kind of device, or another version of torch, may differ in rounding.
+
+    Args:
+        n: 1 to 10 000 000.
+        seed: At least 0.
+        batch: Patches between two calls of ``progress``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: Gets the number of patches drawn so far.
+
+    Returns:
+        float32 (n, channel, *size) on the CPU: image channels in [-1, 1], the label exactly -1 or 1.
+
+    Raises:
+        ValueError: ``n``, ``seed`` or ``batch`` is out of its range.
+        Unreachable: CUDA is asked for and there is none.
+    """
+    _check(n, seed, batch)
+    patches = torch.empty((n, release.study.patch.n_channels, *release.study.patch.size))
+    done = 0
+    for some in _counted(stream_pairs(release, n=n, seed=seed, batch=batch, device=device), progress):
+        patches[done : done + len(some)] = some
+        done += len(some)
+    return patches
+
+
+def stream_pairs(
+    release: GeneratorRelease, *, n: int, seed: int, batch: int = 64, device: str = "auto"
+) -> Iterator[LabelledPatches]:
+    """Yield the patches of :func:`draw_pairs` in batches, so that they need not fit in memory.
+
+    Raises:
+        ValueError: At once, as :func:`draw_pairs`.
+    """
+    _check(n, seed, batch)
+    generator = release.generator().to(choose_device(device))
+    # Rounding depends on how many patches a network sees at once: blocks are a matter of the size alone.
+    block = max(1, min(64, _PIXELS_AT_ONCE // prod(release.study.patch.size)))
+    return _batches(generator, n=n, seed=seed, batch=batch, block=block)
+
+
+def export_pairs(
+    release: GeneratorRelease,
+    folder: Path,
+    *,
+    n: int,
+    seed: int,
+    form: Literal["nnunet", "npz"],
+    batch: int = 64,
+    device: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Draw the patches of :func:`draw_pairs` into files, with the privacy figure beside them.
+
+    Returns:
+        The data set's folder (``nnunet``), or the file (``npz``).
+
+    Raises:
+        ValueError: As :func:`draw_pairs`.
+        StateError: The folder is not empty or cannot be written; nothing is left there.
+    """
+    study = release.study
+    batches = _counted(stream_pairs(release, n=n, seed=seed, batch=batch, device=device), progress)
+    about = {
+        "description": f"Synthetic: {n} pairs drawn with seed {seed} from a generator of study {study.name}",
+        "privacy": release.spent.sentence(),
+        "release": release.digest,
+        "study_digest": study.digest(),
+    }
+    if form == "npz":
+        return write_npz(batches, folder, n=n, spec=study.patch, about=about)
+    foreground = study.prior.family.value
+    return write_nnunet(
+        batches, folder, spec=study.patch, name=study.name, foreground=foreground, about=about
+    )
+
+
+def _counted(
+    batches: Iterator[LabelledPatches], progress: Callable[[int], None] | None
+) -> Iterator[LabelledPatches]:
+    done = 0
+    for some in batches:
+        yield some
+        done += len(some)
+        if progress is not None:
+            progress(done)
+
+
+def _check(n: int, seed: int, batch: int) -> None:
+    if not 1 <= n <= MOST_PATCHES:
+        raise ValueError(f"n must be 1 to {MOST_PATCHES}, got {n}")
+    if not seed >= 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    if not batch >= 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+
+
+def _batches(generator: Generator, *, n: int, seed: int, batch: int, block: int) -> Iterator[LabelledPatches]:
+    waiting: list[Tensor] = []
+    for start in range(0, n, block):
+        drawn = _block(generator, first=start, block=block, seed=seed)[: n - start]
+        waiting.append(drawn)
+        while sum(len(part) for part in waiting) >= batch:
+            joined = torch.cat(waiting)
+            yield joined[:batch]
+            waiting = [joined[batch:]]
+    rest = torch.cat(waiting)
+    if len(rest):
+        yield rest
+
+
+@torch.no_grad()
+def _block(
+    generator: Generator, *, first: int, block: int, seed: int
+) -> Float[Tensor, "patch channel *space"]:
+    """Patches first to first + block - 1, always a whole block; every patch has dice of its own."""
+    dice = [public_generator("synthesis", seed, first + i) for i in range(block)]
+    latent = torch.stack([torch.randn(generator.latent, generator=die) for die in dice])
+    texture = torch.stack([torch.randn((1, *generator.size), generator=die) for die in dice])
+    device = generator.to_patch.weight.device
+    patches = generator(latent.to(device), texture.to(device)).cpu()
+    patches[:, -1] = torch.where(patches[:, -1] > 0, 1.0, -1.0)
+    return patches

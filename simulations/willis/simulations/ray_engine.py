@@ -1,0 +1,223 @@
+"""The same ServerApp and ClientApp under ``flwr run``, with Flower's own simulation engine (Ray).
+
+For many sites or several GPUs. Needs no network: the app bundle is thin (it names the installed apps, and
+ships a README), nothing is installed for it, and Flower's own telemetry and update check are off. A local
+SuperLink is started for this one run on a free port of the loopback, and stopped by its process id.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import willis
+from willis.server.checkpoint import Checkpoint, load
+from willis.shared import errors
+from willis.shared.errors import Unreachable, WillisError
+from willis.shared.study import Study, read_study
+
+_START_S = 60.0
+_STOP_S = 20.0
+_CONNECTION = "willis"
+
+_BUNDLE = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "willis-simulation"
+version = "1.0.0"
+description = "Points at the Willis that is installed"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "willis"
+fab-include = ["/README.md"]
+
+[tool.flwr.app.components]
+serverapp = "willis.server.app:app"
+clientapp = "willis.client.app:app"
+
+[tool.flwr.app.config]
+study = ""
+run = ""
+sites = ""
+resume = false
+"""
+_README = "# Willis, simulated\n\nThis bundle holds no code: its apps are those of the installed package.\n"
+
+
+def run_with_ray(
+    study_path: Path,
+    folder: Path,
+    *,
+    sites: Path,
+    resume: bool = False,
+    cpus_per_site: float = 1.0,
+    gpus_per_site: float = 0.0,
+    timeout_s: float | None = None,
+) -> Checkpoint:
+    """Run a study's rounds on Ray.
+
+    Args:
+        study_path: The study's TOML.
+        folder: The run's folder; Flower's files go to ``ray/`` in it, the log to ``ray.log``.
+        sites: Folder with NAME/site.toml for every site of the study.
+        resume: Continue the run in the folder.
+        cpus_per_site: CPU cores that one site takes while it trains; Ray runs as many sites as fit.
+        gpus_per_site: GPUs, or the share of one.
+        timeout_s: The most that the whole run may take; None waits for ever.
+
+    Returns:
+        Where the run stands after its last round.
+
+    Raises:
+        Unreachable: Ray is not installed, or Flower did not start or end; the log's place is in the message.
+        WillisError: What the coordinator raised, of the same kind.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise Unreachable('engine "ray" needs Ray, which is not installed: pip install "willis[ray]"')
+    study = read_study(study_path)
+    folder = folder.resolve()
+    work, log = folder / "ray", folder / "ray.log"
+    port = _free_port()
+    _write_bundle(work, port)
+    config = {"study": study_path.resolve(), "run": folder, "sites": sites.resolve(), "resume": resume}
+    command = _flwr_run(
+        work / "app",
+        config=config,
+        federation={
+            "num-supernodes": len(study.federation.sites),
+            "client-resources-num-cpus": cpus_per_site,
+            "client-resources-num-gpus": gpus_per_site,
+        },
+    )
+    environment = _environment(work)
+    (folder / "server" / "failure.json").unlink(missing_ok=True)
+    with log.open("ab") as sink, _superlink(port, environment, log=log, sink=sink.fileno()):
+        try:
+            ended = subprocess.run(command, env=environment, stdout=sink, stderr=sink, timeout=timeout_s)
+        except subprocess.TimeoutExpired as fault:
+            raise Unreachable(f"the run did not end within {timeout_s} s; its log is {log}") from fault
+    if ended.returncode != 0:
+        raise Unreachable(f"`flwr run` ended with {ended.returncode}; its log is {log}")
+    return _result(folder, study, log)
+
+
+def _result(folder: Path, study: Study, log: Path) -> Checkpoint:
+    failure = folder / "server" / "failure.json"
+    if failure.exists():
+        told = json.loads(failure.read_text(encoding="utf-8"))
+        kinds = {
+            k.code: k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, WillisError)
+        }
+        raise kinds.get(told["code"], WillisError)(f"{told['message']} (log: {log})")
+    state = load(folder / "server", study_digest=study.digest())
+    if state.round != study.training.rounds:
+        raise WillisError(f"the run stopped after round {state.round} of {study.training.rounds}; see {log}")
+    return state
+
+
+def _write_bundle(work: Path, port: int) -> None:
+    app, home = work / "app", work / "flwr"
+    app.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
+    (app / "pyproject.toml").write_text(_BUNDLE, encoding="utf-8")
+    (app / "README.md").write_text(_README, encoding="utf-8")
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
+        f'address = "127.0.0.1:{port}"\ninsecure = true\n',
+        encoding="utf-8",
+    )
+
+
+def _environment(work: Path) -> dict[str, str]:
+    rooms = [str(Path(room).parent) for room in willis.__path__]
+    return os.environ | {
+        "FLWR_HOME": str(work / "flwr"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join([*rooms, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
+    }
+
+
+def _flwr_run(app: Path, *, config: Mapping[str, object], federation: Mapping[str, object]) -> list[str]:
+    return [
+        str(Path(sysconfig.get_path("scripts")) / "flwr"),
+        *("run", str(app), _CONNECTION, "--stream"),
+        *("--run-config", _toml(config)),
+        *("--federation-config", _toml(federation)),
+    ]
+
+
+def _toml(values: Mapping[str, object]) -> str:
+    return " ".join(
+        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+        for key, value in values.items()
+    )
+
+
+@contextmanager
+def _superlink(port: int, environment: Mapping[str, str], *, log: Path, sink: int) -> Iterator[None]:
+    """Keep a local SuperLink for as long as the block lasts."""
+    command = [
+        str(Path(sysconfig.get_path("scripts")) / "flower-superlink"),
+        *("--insecure", "--simulation", "--isolation", "subprocess"),
+        *("--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"),
+    ]
+    process = subprocess.Popen(
+        command, env=dict(environment), stdout=sink, stderr=sink, start_new_session=True
+    )
+    try:
+        _wait_until_healthy(process, port, log)
+        yield
+    finally:
+        _stop(process)
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    opener = build_opener(ProxyHandler({}))  # the loopback needs no proxy
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise Unreachable(f"Flower's SuperLink ended with {process.returncode} at its start; see {log}")
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/health", timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise Unreachable(f"Flower's SuperLink did not answer within {_START_S:g} s; see {log}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the SuperLink, and what it started and left in its session."""
+    for ask in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, ask)
+            process.wait(_STOP_S)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _free_port() -> int:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return door.getsockname()[1]

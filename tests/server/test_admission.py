@@ -1,0 +1,78 @@
+"""Which updates are sound enough to count."""
+
+import numpy as np
+import pytest
+
+from willis.server.admission import Reason, UnsoundUpdate, check_answer
+from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
+from willis.shared.update import SiteAnswer
+
+MODEL = {"w": np.zeros((2, 2), np.float32), "b": np.zeros(1, np.float32), "n": np.array(3)}
+SPENT = PrivacySpent(
+    epsilon=1.0, delta=1e-3, unit=PrivacyUnit.SUBJECT, relation=Relation.ADD_OR_REMOVE, accountant="pld"
+)
+
+
+def check(arrays, *, max_norm=10.0, **fields) -> None:
+    given = {"site": "north", "round": 2, "order_digest": "a" * 64} | fields
+    answer = SiteAnswer(arrays=arrays, spent=SPENT, ledger_head="", **given)
+    check_answer(answer, site="north", number=2, order_digest="a" * 64, like=MODEL, max_norm=max_norm)
+
+
+def sound(**changes) -> dict:
+    return {"w": np.ones((2, 2), np.float32), "b": np.zeros(1, np.float32)} | changes
+
+
+def test_a_sound_update_passes():
+    check(sound())
+
+
+def test_the_norm_may_pass_the_bound_by_rounding_only():
+    # |w| = sqrt(4) = 2
+    check(sound(), max_norm=2.0 / (1 + 0.9e-5))
+    with pytest.raises(UnsoundUpdate) as caught:
+        check(sound(), max_norm=2.0 / (1 + 1.2e-5))
+    assert caught.value.recorded == "update-norm"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        (sound(w=np.array([[1, np.nan], [0, 0]], np.float32)), Reason.NOT_FINITE),
+        (sound(w=np.array([[1, np.inf], [0, 0]], np.float32)), Reason.NOT_FINITE),
+        (sound(w=np.ones(4, np.float32)), Reason.SHAPE),
+        (sound(w=np.ones((2, 2))), Reason.DTYPE),
+        (sound(w=np.ones((2, 2), np.int32)), Reason.DTYPE),
+        (sound(w=[[1.0, 1.0], [1.0, 1.0]]), Reason.DTYPE),
+        (sound(other=np.ones(1, np.float32)), Reason.NAMES),
+        (sound(n=np.array(4)), Reason.NAMES),
+        ({"w": np.ones((2, 2), np.float32)}, Reason.NAMES),
+        ({}, Reason.NAMES),
+        (sound(b=np.array([11.0], np.float32)), Reason.NORM),
+        (sound(b=np.array([3e38], np.float32)), Reason.NORM),
+    ],
+)
+def test_an_unsound_update_is_refused(arrays, reason):
+    with pytest.raises(UnsoundUpdate) as caught:
+        check(arrays)
+    assert caught.value.reason is reason
+    assert caught.value.code == "update"
+
+
+def test_no_norm_passes_a_bound_that_is_not_a_number():
+    with pytest.raises(UnsoundUpdate, match="norm"):
+        check(sound(), max_norm=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"site": "south"}, Reason.SITE),
+        ({"round": 1}, Reason.ROUND),
+        ({"order_digest": "b" * 64}, Reason.ORDER),
+    ],
+)
+def test_an_answer_to_something_else_is_refused(fields, reason):
+    with pytest.raises(UnsoundUpdate) as caught:
+        check(sound(), **fields)
+    assert caught.value.reason is reason
