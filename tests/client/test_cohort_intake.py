@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nibabel.nifti1 import Nifti1Image
+from nibabel.orientations import aff2axcodes
 from PIL import Image
 
 from willis.client.cli import cohort as cohort_command
@@ -24,7 +25,7 @@ MASK = (GRADIENT > 20).astype(np.uint8)
 
 
 def nifti(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    nib.nifti1.Nifti1Image(values, np.eye(4) if affine is None else affine).to_filename(path)
+    Nifti1Image(values, np.eye(4) if affine is None else affine).to_filename(path)
     return path
 
 
@@ -179,7 +180,7 @@ def test_unreadable_files_are_refused_by_name(folder, name):
 
 
 def test_singular_affine_is_unreadable(folder):
-    image = nib.nifti1.Nifti1Image(GRADIENT, np.eye(4))
+    image = Nifti1Image(GRADIENT, np.eye(4))
     image.header["srow_x"], image.header["pixdim"] = 0, 1
     image.header["sform_code"] = 1
     raw = bytearray(image.to_bytes())
@@ -234,7 +235,7 @@ def test_a_volume_is_turned_to_closest_canonical_and_keeps_world_coordinates(tmp
     volume = open_volume(nifti(tmp_path / "v.nii", GRADIENT, affine))
     assert volume.shape == (4, 2, 3)
     assert volume.spacing_mm == (3.0, 1.0, 2.0)
-    assert nib.orientations.aff2axcodes(volume.affine) == ("R", "A", "S")
+    assert aff2axcodes(volume.affine) == ("R", "A", "S")
     # The voxel with value v lies at the same place in mm before and after.
     values = volume.pixels()[0]
     for old in [(0, 0, 0), (1, 2, 3), (0, 1, 3)]:
@@ -265,9 +266,10 @@ def test_a_damaged_file_is_read_or_refused_never_a_crash(tmp_path, name, at, val
     damaged.write_bytes(raw[: at % len(raw)] if cut else raw)
     try:
         volume = open_volume(damaged)
-        assert volume.pixels().ndim == len(volume.shape) + 1
-    except CohortError as error:
-        assert "damaged" in str(error)  # the file is named
+        shape = volume.pixels().shape[1:]
+    except CohortError:
+        return
+    assert shape == volume.shape
 
 
 @pytest.mark.parametrize("content", [b"", b"subject,site,image,label\n", b"\xff\xfe\x00", b'a,"b\nc'])

@@ -70,7 +70,7 @@ def test_the_seed_decides_and_a_golden_division_stays():
     assert held(cohort, 0.3, 1) == {"p2", "p4", "p7"}
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_share_outside_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match="held_out must lie"):
         split(at_one_site("ab"), share, seed=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from willis.server.admission import Reason, UnsoundUpdate, check_answer
-from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
+from willis.shared.privacy import PrivacyBudget, PrivacySpent, PrivacyUnit, Relation
 from willis.shared.update import SiteAnswer
 
 MODEL = {"w": np.zeros((2, 2), np.float32), "b": np.zeros(1, np.float32), "n": np.array(3)}
@@ -12,11 +12,21 @@ SPENT = PrivacySpent(
     epsilon=1.0, delta=1e-3, unit=PrivacyUnit.SUBJECT, relation=Relation.ADD_OR_REMOVE, accountant="pld"
 )
 
+BUDGET = PrivacyBudget(epsilon=3.0, delta=1e-3, unit=PrivacyUnit.SUBJECT)
+
 
 def check(arrays, *, max_norm=10.0, **fields) -> None:
-    given = {"site": "north", "round": 2, "order_digest": "a" * 64} | fields
-    answer = SiteAnswer(arrays=arrays, spent=SPENT, ledger_head="", **given)
-    check_answer(answer, site="north", number=2, order_digest="a" * 64, like=MODEL, max_norm=max_norm)
+    given = {"site": "north", "round": 2, "order_digest": "a" * 64, "spent": SPENT} | fields
+    answer = SiteAnswer(arrays=arrays, ledger_head="", **given)
+    check_answer(
+        answer,
+        site="north",
+        number=2,
+        order_digest="a" * 64,
+        budget=BUDGET,
+        like=MODEL,
+        max_norm=max_norm,
+    )
 
 
 def sound(**changes) -> dict:
@@ -70,6 +80,8 @@ def test_no_norm_passes_a_bound_that_is_not_a_number():
         ({"site": "south"}, Reason.SITE),
         ({"round": 1}, Reason.ROUND),
         ({"order_digest": "b" * 64}, Reason.ORDER),
+        ({"spent": SPENT.model_copy(update={"delta": 1e-2})}, Reason.SPENT),
+        ({"spent": SPENT.model_copy(update={"unit": PrivacyUnit.PATCH})}, Reason.SPENT),
     ],
 )
 def test_an_answer_to_something_else_is_refused(fields, reason):

@@ -16,7 +16,7 @@ from willis.shared.study import UsePlan
 
 CPU = torch.device("cpu")
 SPEC = PatchSpec(size=(32, 32))
-PLAN = UsePlan(unet_steps=60, unet_batch=8, unet_width=4)
+PLAN = UsePlan(unet_steps=60, unet_batch=8, unet_width=8)
 
 
 def discs(n: int, side: int, *, seed: int) -> Tensor:
@@ -24,7 +24,7 @@ def discs(n: int, side: int, *, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     centre = side * (0.25 + 0.5 * torch.rand(2, n, 1, 1, generator=generator))
-    radius = side * (0.1 + 0.15 * torch.rand(n, 1, 1, generator=generator))
+    radius = side * (0.15 + 0.15 * torch.rand(n, 1, 1, generator=generator))
     inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
     image = torch.where(inside, 0.4, -0.4) + 0.1 * torch.randn(n, side, side, generator=generator)
     return torch.stack([image.clamp(-1, 1), 2.0 * inside - 1], dim=1)
@@ -32,7 +32,18 @@ def discs(n: int, side: int, *, seed: int) -> Tensor:
 
 def mean_dice(segmenter: Segmenter, patches: Tensor) -> float:
     masks = [segmenter.predict(patch[:-1]).numpy() for patch in patches]
-    return float(np.mean([dice(mask, patch[-1].numpy() > 0) for mask, patch in zip(masks, patches, strict=True)]))
+    return float(
+        np.mean([dice(mask, patch[-1].numpy() > 0) for mask, patch in zip(masks, patches, strict=True)])
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    # Small nets gain nothing from more, and lose much where the cores are busy.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,7 @@ def test_a_trained_segmenter_finds_discs_and_an_untrained_one_does_not(trained):
     assert mean_dice(trained, unseen) > 0.9
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        untrained = Segmenter(UNet(SPEC, width=4), SPEC, CPU)
+        untrained = Segmenter(UNet(SPEC, width=8), SPEC, CPU)
     assert mean_dice(untrained, unseen) < 0.6
 
 
@@ -204,3 +215,10 @@ def test_a_volume_needs_its_channel_axis_first():
     # Three axes and a 3-D segmenter: the channel is missing.
     with pytest.raises(ValueError, match="3-D segmenter"):
         told(lambda windows: windows, PatchSpec(size=(16, 16, 16))).probability(torch.zeros(16, 16, 16))
+
+
+@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_only_where_the_cpu_has_it(monkeypatch, supported, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    with fast_precision(CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype

@@ -131,12 +131,13 @@ def test_a_name_cannot_borrow_from_its_neighbour():
 
 
 def test_state_dict_there_and_back():
-    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    first = torch.nn.Linear(3, 2)
+    network = torch.nn.Sequential(first, torch.nn.BatchNorm1d(2))
     arrays = arrays_from_state(network.state_dict())
     back = state_from_arrays(arrays)
     assert all(torch.equal(back[name], value) for name, value in network.state_dict().items())
     with torch.no_grad():
-        network[0].weight.add_(1.0)
+        first.weight.add_(1.0)
     assert not torch.equal(back["0.weight"], network.state_dict()["0.weight"]), "copies, not views"
 
 

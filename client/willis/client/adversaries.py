@@ -103,7 +103,7 @@ class Adversaries:
                 chance=chance,
             )
             _descend(self.critic, gradient, self.critic_steps)
-            project(self.critic, study.networks.constraint, weight_clip=study.networks.weight_clip)
+            project(self.critic, study.networks)
             if step % plan.critic_per_generator == 0:
                 for _ in range(plan.generator_steps):
                     self._step_generator(plan, dice)

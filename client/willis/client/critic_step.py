@@ -1,6 +1,6 @@
 """One private step of the critic: the only place where training meets a patient."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,8 +81,7 @@ def private_critic_gradient(
     if per_subject:
         bags = (store.bag(unit, study.training.patches_per_bag, chance.bags) for unit in chosen)
         with precision:
-            vectors: Iterator[Vector] = (_bag_gradient(critic, bag, parameters) for bag in bags)
-            total = _sum(vectors, on_fakes, study, noise_multiplier, chance)
+            total = _sum(bag_gradients(critic, bags), on_fakes, study, noise_multiplier, chance)
     else:
         patches = (store.patch(unit, chance.bags) for unit in chosen)
         with precision:
@@ -107,6 +106,10 @@ def _sum(
     )
 
 
-def _bag_gradient(critic: nn.Module, bag: Tensor, parameters: Sequence[Tensor]) -> Vector:
-    device = parameters[0].device
-    return torch.autograd.grad(-critic(bag.to(device)).float().mean(), parameters)
+def bag_gradients(
+    critic: nn.Module, bags: Iterable[Float[Tensor, "patch channel *space"]]
+) -> Iterator[Vector]:
+    """Yield the gradient of -mean f over one subject's bag after another: one vector a subject."""
+    parameters = list(critic.parameters())
+    for bag in bags:
+        yield torch.autograd.grad(-critic(bag.to(parameters[0].device)).float().mean(), parameters)

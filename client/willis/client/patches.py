@@ -40,6 +40,18 @@ class LoadedScan:
     affine: Float64[np.ndarray, "4 4"]
     slice_axis: int | None
 
+    def pixels(self) -> Float32[np.ndarray, " channel *space"]:
+        """Return the image.
+
+        Raises:
+            CohortError: There is a mask only.
+        """
+        if self.image is None:
+            raise CohortError(
+                "a scan has a mask only; patches hold an image channel, so give every row an image"
+            )
+        return self.image
+
 
 def load_scan(scan: Scan, spec: PatchSpec) -> LoadedScan:
     """Read one scan that passed the intake, and bring it to the spec's channels and spacing.
@@ -120,7 +132,7 @@ def cut_patches(
     """
     empty = 1.0 if spec.invert else -1.0
     foreground = [np.flatnonzero(scan.label) for scan in scans]
-    tissue = [np.flatnonzero(np.any(_image(scan) != empty, axis=0)) for scan in scans]
+    tissue = [np.flatnonzero(np.any(scan.pixels() != empty, axis=0)) for scan in scans]
     has_foreground = any(len(pixels) for pixels in foreground)
     n_foreground = math.floor(spec.per_subject * spec.foreground_share + 0.5) if has_foreground else 0
     centres = _draw(foreground, n_foreground, rng) + _draw(tissue, spec.per_subject - n_foreground, rng)
@@ -129,12 +141,6 @@ def cut_patches(
     for patch, (index, flat) in zip(patches, centres, strict=True):
         _cut(scans[index], flat, spec.size, into=patch)
     return patches
-
-
-def _image(scan: LoadedScan) -> Float32[np.ndarray, " channel *space"]:
-    if scan.image is None:
-        raise CohortError("a scan has a mask only; patches hold an image channel, so give every row an image")
-    return scan.image
 
 
 def _channels(volume: Volume, spec: PatchSpec) -> Float32[np.ndarray, " channel *space"]:
@@ -223,7 +229,7 @@ def _cut(
     scan: LoadedScan, flat: int, size: tuple[int, ...], *, into: Float32[np.ndarray, " channel *space"]
 ) -> None:
     """Copy the patch around one pixel into its place; what the scan does not cover stays as it is."""
-    image, label = _image(scan), scan.label
+    image, label = scan.pixels(), scan.label
     centre = [int(step) for step in np.unravel_index(flat, label.shape)]
     if scan.slice_axis is not None:
         across = centre.pop(scan.slice_axis)

@@ -4,8 +4,11 @@ One file a round holds both the state after the round and the answer it gave, wr
 either the round happened, with its answer kept to be sent again, or it did not.
 """
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,13 @@ class SiteMemory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the run for one round; a late round that is asked for again waits, and finds its answer."""
+        with (self._folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def at(self, number: int) -> SiteState | None:
         """Return what a round left, or None where it never ended.

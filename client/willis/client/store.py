@@ -145,7 +145,7 @@ def open_store(folder: Path) -> PatchStore:
     try:
         index = Index.model_validate_json((folder / "index.json").read_text(encoding="utf-8"))
         patches = np.load(folder / index.patches, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as fault:
+    except (OSError, EOFError, ValueError) as fault:
         raise StateError(
             f"{folder} holds no complete patch store ({type(fault).__name__}); build it again"
         ) from fault

@@ -43,7 +43,7 @@ def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
     store = open_store(settings.store)
     _check_store(store, study, settings)
     memory = SiteMemory(settings.state / "runs" / order.run)
-    with open_ledger(settings, study) as ledger:
+    with memory.alone(), open_ledger(settings, study) as ledger:
         done = memory.at(order.round)
         if done is None or done.order_digest != order.digest():
             done = _pay_and_train(order, study, settings, memory=memory, store=store, ledger=ledger)
@@ -101,7 +101,8 @@ def _pay_and_train(
     store: PatchStore,
     ledger: Ledger,
 ) -> SiteState:
-    start = order.digest() + memory.fingerprint(order.round - 1)
+    # All that the draws meet: under the same noise other patches would let the noise cancel.
+    start = order.digest() + memory.fingerprint(order.round - 1) + store.index.key
     run = mechanism_of(study, steps=study.training.critic_steps)
     reservation = ledger.reserve(
         study=study.digest(),

@@ -25,8 +25,8 @@ class Refusal(Exception):
 def wall() -> Iterator[None]:
     """Turn whatever goes wrong inside into a :class:`Refusal`.
 
-    The error itself goes to the local log with its traceback. The refusal carries neither cause nor context:
-    nobody who prints it, pickles it or walks its chain finds the text again.
+    The error itself goes to the local log with its traceback. The refusal has no cause and suppresses its
+    context: it prints and pickles as the code alone.
 
     Raises:
         Refusal: With the code of a :class:`~willis.shared.errors.WillisError`, else with ``internal``.
@@ -41,4 +41,4 @@ def wall() -> Iterator[None]:
         logger.exception("refused: internal")
         code = WillisError.code
     if code is not None:
-        raise Refusal(code)
+        raise Refusal(code) from None

@@ -5,6 +5,7 @@ from enum import StrEnum
 import numpy as np
 
 from willis.shared.errors import UpdateRefused
+from willis.shared.privacy import PrivacyBudget
 from willis.shared.update import Arrays, SiteAnswer, floating, norm
 
 _ROUNDING = 1e-5  # relative; a site clips in its own arithmetic
@@ -17,6 +18,7 @@ class Reason(StrEnum):
     SITE = "site"
     ROUND = "round"
     ORDER = "order"
+    SPENT = "spent"
     NAMES = "names"
     DTYPE = "dtype"
     SHAPE = "shape"
@@ -39,7 +41,14 @@ class UnsoundUpdate(UpdateRefused):
 
 
 def check_answer(
-    answer: SiteAnswer, *, site: str, number: int, order_digest: str, like: Arrays, max_norm: float
+    answer: SiteAnswer,
+    *,
+    site: str,
+    number: int,
+    order_digest: str,
+    budget: PrivacyBudget,
+    like: Arrays,
+    max_norm: float,
 ) -> None:
     """Refuse an answer that is not to this order, or whose update is not sound.
 
@@ -48,18 +57,24 @@ def check_answer(
         site: Whom the order was sent to.
         number: Of the order's round.
         order_digest: Of the order; it covers the study, the run, the round and the weights sent.
+        budget: The study's; what a site spent is told at its delta, in its unit and relation.
         like: The global model.
         max_norm: L2 bound of an update; it may be passed by a factor of 1 + 1e-5.
 
     Raises:
         UnsoundUpdate: With the reason.
     """
-    check_origin(answer, site=site, number=number, order_digest=order_digest)
+    check_origin(answer, site=site, number=number, order_digest=order_digest, budget=budget)
     check_update(answer.arrays, like=like, max_norm=max_norm)
 
 
-def check_origin(answer: SiteAnswer, *, site: str, number: int, order_digest: str) -> None:
-    """Refuse an answer to another order, or in another site's name; see :func:`check_answer`."""
+def check_origin(
+    answer: SiteAnswer, *, site: str, number: int, order_digest: str, budget: PrivacyBudget
+) -> None:
+    """Refuse an answer to another order, in another site's name, or that counts its spending otherwise.
+
+    See :func:`check_answer`.
+    """
     if answer.site != site:
         raise UnsoundUpdate(Reason.SITE, f'asked site "{site}", the answer says it is from "{answer.site}"')
     if answer.round != number:
@@ -68,6 +83,9 @@ def check_origin(answer: SiteAnswer, *, site: str, number: int, order_digest: st
         raise UnsoundUpdate(
             Reason.ORDER, f"the answer is to order {answer.order_digest[:12]}, sent was {order_digest[:12]}"
         )
+    told, wanted = ((it.delta, it.unit.value, it.relation.value) for it in (answer.spent, budget))
+    if told != wanted:
+        raise UnsoundUpdate(Reason.SPENT, f"its spending is told as {told}, the study counts as {wanted}")
 
 
 def check_update(arrays: Arrays, *, like: Arrays, max_norm: float) -> None:

@@ -169,10 +169,10 @@ def _ask_all(
         round=order.round,
         merged=len(ballot.sound) >= study.federation.quorum,
         answered=tuple(sorted(ballot.sound)),
-        refused=ballot.refused,
+        refused=dict(sorted(ballot.refused.items())),
         strangers=dict(Counter(roll.strangers.values())),
         norms={site: norm(ballot.sound[site]) for site in sorted(ballot.sound)},
-        spent=ballot.spent,
+        spent=dict(sorted(ballot.spent.items())),
         seconds=time.monotonic() - started,
     )
     return record, ballot
@@ -195,10 +195,8 @@ def _ask(
             if isinstance(answer, str):
                 ballot.refused[site] = answer
                 continue
-            check_origin(answer, site=site, number=order.round, order_digest=digest)
-            book.record(
-                order.round, site, answer.spent, answer.ledger_head
-            )  # spent, even if it does not count
+            check_origin(answer, site=site, number=order.round, order_digest=digest, budget=study.privacy)
+            book.record(order.round, site, spent=answer.spent, ledger_head=answer.ledger_head)
             ballot.spent[site] = answer.spent
             check_update(answer.arrays, like=order.arrays, max_norm=study.federation.update_norm)
         except UnsoundUpdate as fault:

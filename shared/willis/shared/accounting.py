@@ -25,11 +25,11 @@ ACCOUNTANT = f"PLD (dp-accounting {version('dp-accounting')})"
 SMALLEST_NOISE, LARGEST_NOISE = 0.01, 1e6
 SMALLEST_DELTA = 1e-10  # below it the rounding of the Fourier transform is no longer small beside delta
 _MOST_STEPS = 10**9
-_TOLERANCE = 1e-3  # of a calibrated noise multiplier, relative
 _WHOLE_ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024, 2048)
 _FRACTIONAL_ORDERS = (*(1 + np.geomspace(1e-3, 0.95, 25)), 2.25, 2.5, 2.75, 3.5, 4.5, 5.5)
-_FRACTIONAL_NOISE = 4.0  # above it the series of a fractional order may not converge
-_NO_MASS = 1e-25  # a chance too small to count, rounded to the worse side all the same
+_FRACTIONAL_NOISE = 0.2  # above it the series of a fractional order may not converge
+_COARSEST = 500.0  # grid interval of losses; e ** interval must be a number
+_FEW, _MANY = 1e-9, 1e-25  # chances of so few or so many patches are rounded to the worse side
 _MOST_CELLS = 1_000_000  # grid points times atoms of a patient's mixture: about 1.5 s
 _PRV_LARGEST = 100.0  # epsilon above which the witness would need gigabytes
 
@@ -66,7 +66,8 @@ def epsilon(runs: Sequence[MechanismRun], *, delta: float) -> float:
         An upper bound for adaptive composition, and independent of the order of the runs.
 
     Edge cases:
-        No runs cost 0. A sampling rate of 1 is the plain Gaussian mechanism.
+        No runs cost 0. A sampling rate of 1 is the plain Gaussian mechanism. Above about 1e8 the grid
+        of losses would be too large, and the bound by Renyi DP is returned.
 
     Raises:
         ValueError: ``delta`` lies outside [1e-10, 1).
@@ -99,7 +100,8 @@ def epsilon_prv(runs: Sequence[MechanismRun], *, delta: float) -> float:
 
     accountant = PRVAccountant()
     accountant.history = [(noise, rate, steps) for rate, noise, steps in merged]
-    return float(accountant.get_epsilon(delta, eps_error=max(2e-4, 1e-3 * bound)))
+    with np.errstate(divide="ignore"):  # log(1 - rate) at rate 1
+        return max(0.0, float(accountant.get_epsilon(delta, eps_error=max(1e-4, 1e-3 * bound))))
 
 
 @lru_cache(maxsize=256)
@@ -134,14 +136,14 @@ def noise_multiplier(*, epsilon: float, delta: float, sampling_rate: float, step
             raise ValueError(
                 f"epsilon {epsilon:g} needs noise below {SMALLEST_NOISE:g} clips: not a protection"
             )
-    while high > low * (1 + _TOLERANCE):
+    while high > low * 1.001:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high
 
 
 def patient_epsilon(
-    runs: Sequence[MechanismRun], *, patches_per_patient: int, delta: float
+    runs: Sequence[MechanismRun], *, patches_per_patient: int | None, delta: float
 ) -> tuple[float | None, str]:
     """Return what patch-level runs mean for a whole patient, with all patches added or removed at once.
 
@@ -151,35 +153,27 @@ def patient_epsilon(
 
     Args:
         runs: Runs whose unit is the patch.
-        patches_per_patient: The most that any one patient has.
+        patches_per_patient: The most that any one patient has, if anybody knows.
         delta: At which the figure holds for the patient too.
 
     Returns:
-        Epsilon (None where no finite figure was found) and a sentence how it was got.
+        Epsilon (None where no finite figure is known) and a sentence how it was got.
     """
     _check_delta(delta)
+    if patches_per_patient is None:
+        return None, "no figure: the most patches that a patient has were not given"
     if not (isinstance(patches_per_patient, int) and 1 <= patches_per_patient <= _MOST_STEPS):
-        raise ValueError(
-            f"patches_per_patient must be a whole number of at least 1, got {patches_per_patient}"
-        )
-    merged, group = _merged(runs), f"{patches_per_patient} patches per patient"
+        raise ValueError(f"patches_per_patient must be a whole number from 1, got {patches_per_patient}")
+    merged, group = _merged(runs), f"{patches_per_patient} patches per patient, add or remove all"
     if not merged:
         return 0.0, f"nothing was released; {group}"
     figure = _mixture_epsilon(merged, patches_per_patient, delta)
     if math.isfinite(figure):
-        return figure, f"group accounting by PLD of a mixture of Gaussians, {group}, add or remove all"
-    all_or_none = tuple(
-        (
-            -math.expm1(patches_per_patient * math.log1p(-rate)) if rate < 1 else 1.0,
-            noise / patches_per_patient,
-            n,
-        )
-        for rate, noise, n in merged
-    )
-    figure = _rdp_epsilon(all_or_none, delta)
-    if math.isfinite(figure):
-        return figure, f"upper bound by RDP as if a patient's patches were drawn all or none, {group}"
-    return None, f"no finite bound was found, {group}"
+        return figure, f"group accounting by PLD of a mixture of Gaussians, {group}"
+    m = patches_per_patient
+    figure = _rdp_epsilon(tuple((1 - (1 - rate) ** m, noise / m, n) for rate, noise, n in merged), delta)
+    note = f"upper bound by RDP as if a patient's patches were drawn all or none, {group}"
+    return (figure if math.isfinite(figure) else None), note
 
 
 def spent(
@@ -187,10 +181,7 @@ def spent(
 ) -> PrivacySpent:
     """Return the complete figure of all runs; for unit ``patch`` with what it means for a patient."""
     figure, note = None, ""
-    if unit is PrivacyUnit.PATCH and patches_per_patient is None:
-        note = "no figure: the most patches that a patient has were not given"
-    elif unit is PrivacyUnit.PATCH:
-        assert patches_per_patient is not None
+    if unit is PrivacyUnit.PATCH:
         figure, note = patient_epsilon(runs, patches_per_patient=patches_per_patient, delta=delta)
     return PrivacySpent(
         epsilon=epsilon(runs, delta=delta),
@@ -224,17 +215,12 @@ def _merged(runs: Sequence[MechanismRun]) -> tuple[Mechanism, ...]:
 
 
 def _event(merged: tuple[Mechanism, ...]) -> dp_event.DpEvent:
-    return dp_event.ComposedDpEvent(
-        [
-            dp_event.SelfComposedDpEvent(
-                dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise))
-                if rate < 1
-                else dp_event.GaussianDpEvent(noise),
-                steps,
-            )
-            for rate, noise, steps in merged
-        ]
-    )
+    events: list[dp_event.DpEvent] = []
+    for rate, noise, steps in merged:
+        plain = dp_event.GaussianDpEvent(noise)
+        step = dp_event.PoissonSampledDpEvent(rate, plain) if rate < 1 - 1e-9 else plain
+        events.append(dp_event.SelfComposedDpEvent(step, steps))
+    return dp_event.ComposedDpEvent(events)
 
 
 @lru_cache(maxsize=4096)
@@ -250,7 +236,11 @@ def _rdp_epsilon(merged: tuple[Mechanism, ...], delta: float) -> float:
 def _pld_epsilon(merged: tuple[Mechanism, ...], delta: float) -> float:
     if not merged:
         return 0.0
-    accountant = PLDAccountant(value_discretization_interval=_grid(merged, _rdp_epsilon(merged, delta)))
+    bound = _rdp_epsilon(merged, delta)
+    interval = _grid(merged, bound)
+    if interval > _COARSEST:
+        return bound
+    accountant = PLDAccountant(value_discretization_interval=interval)
     # e ** -loss of a very large loss is 0, and what is divided by it infinite: dp-accounting rounds up.
     with np.errstate(over="ignore"):
         return float(accountant.compose(_event(merged)).get_epsilon(delta))
@@ -262,25 +252,31 @@ def _grid(merged: tuple[Mechanism, ...], bound: float) -> float:
     Rounding up by connecting the dots (Doroshenko 2022) costs about interval ** 2 / 2 a step.
     """
     steps = sum(count for _, _, count in merged)
-    widest = max(0.5 / noise**2 + 12 / noise for _, noise, _ in merged)  # losses of one step
-    fine = min(bound / 2e4, math.sqrt(2e-4 * bound / steps))
-    return max(fine, widest / 5e5, 1e-8)
+    # Steps at rate 1 make one Gaussian before they meet the grid.
+    ratios = [math.sqrt(count if rate == 1 else 1) / noise for rate, noise, count in merged]
+    widest = max(0.5 * ratio**2 + 12 * ratio for ratio in ratios)
+    fine = min(bound / 1e3, math.sqrt(2e-4 * bound / steps))
+    return max(fine, widest / 5e5, bound / 1e6, 1e-8)
 
 
 @lru_cache(maxsize=512)
 def _mixture_epsilon(merged: tuple[Mechanism, ...], patches: int, delta: float) -> float:
     """Refine the grid until its error is below 0.5 % or the work too much; every grid's figure is valid."""
-    mixtures = [(_drawn(patches, rate), noise, steps) for rate, noise, steps in merged]
-    atoms = sum(len(counts) for (counts, _), _, _ in mixtures)
-    likely = [(counts[-2] if len(counts) > 1 else counts[-1]) / noise for (counts, _), noise, _ in mixtures]
-    widest = max(0.5 * ratio**2 + 12 * ratio for ratio in likely)
-    events: list[dp_event.DpEvent] = [
-        dp_event.SelfComposedDpEvent(dp_event.MixtureOfGaussiansDpEvent(noise, *mixture), steps)
-        for mixture, noise, steps in mixtures
-    ]
+    mixtures = [(*_drawn(patches, rate), noise, steps) for rate, noise, steps in merged]
+    atoms = sum(len(counts) for counts, *_ in mixtures)
+    ratios: list[float] = []
+    events: list[dp_event.DpEvent] = []
+    for counts, chances, noise, steps in mixtures:
+        plain = len(counts) == 1  # such steps make one Gaussian before they meet the grid, as in _grid
+        likely = max(n for n, chance in zip(counts, chances, strict=True) if chance > 1e-20)
+        ratios.append(likely * math.sqrt(steps if plain else 1) / noise)
+        mixture = dp_event.MixtureOfGaussiansDpEvent(noise, counts, chances)
+        step = dp_event.GaussianDpEvent(noise / likely) if plain else mixture
+        events.append(dp_event.SelfComposedDpEvent(step, steps))
+    widest = max(0.5 * ratio**2 + 12 * ratio for ratio in ratios)
     steps = sum(count for *_, count in mixtures)
-    best, points = math.inf, min(2000, _MOST_CELLS // atoms)
-    while points >= 100 and points * atoms <= _MOST_CELLS:
+    best, points = math.inf, max(min(2000, _MOST_CELLS // atoms), math.ceil(widest / _COARSEST))
+    while points * atoms <= _MOST_CELLS:
         accountant = PLDAccountant(value_discretization_interval=widest / points)
         with np.errstate(over="ignore", invalid="ignore"):  # see _pld_epsilon
             best = min(best, float(accountant.compose(dp_event.ComposedDpEvent(events)).get_epsilon(delta)))
@@ -292,12 +288,10 @@ def _mixture_epsilon(merged: tuple[Mechanism, ...], patches: int, delta: float) 
 
 def _drawn(patches: int, rate: float) -> tuple[list[float], list[float]]:
     """Return the counts of a patient's patches in one step and their chances, rounded up where tiny."""
-    if rate == 1:
-        return [float(patches)], [1.0]
     counts = np.arange(patches + 1)
     chances = stats.binom.pmf(counts, patches, rate)
-    kept = np.flatnonzero(chances > _NO_MASS)
-    first, last = int(kept[0]), int(kept[-1])
+    first = int(np.flatnonzero(chances > _FEW)[0])
+    last = int(np.flatnonzero(chances > _MANY)[-1])
     counts, chances = counts[first : last + 1], chances[first : last + 1]
     chances[0] = stats.binom.cdf(first, patches, rate)
     if last < patches:

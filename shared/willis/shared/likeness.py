@@ -21,7 +21,9 @@ def degenerate_masks(patches: Float[Tensor, "patch channel *space"], *, small: i
         ValueError: A label is not finite, or there is no label channel beside an image.
     """
     if not (patches.ndim in (4, 5) and patches.shape[1] >= 2):
-        raise ValueError(f"patches must be (patch, image channels and label, *space), got {tuple(patches.shape)}")
+        raise ValueError(
+            f"patches must be (patch, image channels and label, *space), got {tuple(patches.shape)}"
+        )
     labels = patches[:, -1].flatten(1)
     if not bool(torch.isfinite(labels).all()):
         raise ValueError("labels must be finite, got NaN or infinity")

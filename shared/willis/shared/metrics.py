@@ -16,7 +16,7 @@ from skimage.morphology import skeletonize
 
 HD95_DEFINITION = (
     "the larger of the two directed 95th percentiles (linear interpolation) of the distances from each edge "
-    "pixel of one mask to the nearest edge pixel of the other; an edge pixel has a face neighbour outside its mask"
+    "pixel of one mask to the nearest of the other; an edge pixel has a face neighbour outside its mask"
 )
 
 
@@ -82,9 +82,7 @@ def _largest_directed(
 
 def diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
     """Return the distance between the centres of an image's opposite corner pixels, in spacing's unit."""
-    return math.sqrt(
-        sum(((side - 1) * float(step)) ** 2 for side, step in zip(shape, spacing, strict=True))
-    )
+    return math.sqrt(sum(((side - 1) * float(step)) ** 2 for side, step in zip(shape, spacing, strict=True)))
 
 
 def cldice(prediction: Bool[np.ndarray, "*space"], truth: Bool[np.ndarray, "*space"]) -> float:

@@ -66,7 +66,9 @@ def paired_difference_interval(
 def _finite(values: Sequence[float]) -> np.ndarray:
     scores = np.asarray(values, dtype=np.float64)
     if not (scores.ndim == 1 and len(scores) >= 1):
-        raise ValueError(f"scores must be one number for each of at least one subject, got shape {scores.shape}")
+        raise ValueError(
+            f"scores must be one number for each of at least one subject, got shape {scores.shape}"
+        )
     if not np.isfinite(scores).all():
         where = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"score {where} of {len(scores)} is {scores[where]}; every score must be finite")

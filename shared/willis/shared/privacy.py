@@ -1,5 +1,6 @@
 """What a privacy figure is about: unit, neighbouring relation, budget, and what was spent."""
 
+import math
 from enum import StrEnum
 
 from pydantic import Field
@@ -59,12 +60,12 @@ class PrivacySpent(Settings):
     patient_note: str = ""
 
     def sentence(self) -> str:
-        """Return the figure with all that it needs to be understood, on one line."""
+        """Return the figure, rounded up, with all that it needs to be understood, on one line."""
         text = (
-            f"epsilon {self.epsilon:.2f} at delta {self.delta:g}, unit {self.unit.value}, "
+            f"epsilon {math.ceil(self.epsilon * 100 - 1e-6) / 100:.2f} at delta {self.delta:g}, unit {self.unit.value}, "
             f"neighbours {self.relation.value}, accountant {self.accountant}"
         )
         if self.unit is PrivacyUnit.PATCH:
-            figure = "unbounded" if self.patient_epsilon is None else f"{self.patient_epsilon:.0f}"
+            figure = "unbounded" if self.patient_epsilon is None else f"{math.ceil(self.patient_epsilon)}"
             text += f" (NOT a patient's privacy: per patient epsilon {figure}; {self.patient_note})"
         return text

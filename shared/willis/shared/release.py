@@ -10,6 +10,7 @@ A release is a folder of four files, the same bytes for the same input:
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,7 +81,6 @@ class ReleaseSheet(Settings):
         format: Version of the layout.
         study: The protocol, whole.
         study_digest: Its digest.
-        run: The run's name.
         rounds: Rounds merged.
         network: The bound for a patient seen at one site only.
         sites: What every site that took part has spent.
@@ -104,7 +104,6 @@ class GeneratorRelease:
     """A release that has been written, or read and found sound.
 
     Attributes:
-        folder: Where it lies.
         sheet: What ``release.json`` says.
         arrays: The generator's weights by name, float32.
         digest: SHA-256 of ``SHA256SUMS``: one name for all of the release's bytes.
@@ -151,9 +150,8 @@ def write_release(
     """Write a release, whole or not at all.
 
     Args:
-        folder: Where; must not exist, or be empty.
+        folder: Must not exist, or be empty.
         arrays: The generator's weights by name, float32; the average over the rounds.
-        run: The run's name.
         rounds: Rounds merged.
         network: The bound for a patient seen at one site only; not below any site's.
         spent: What every site that took part has spent.
@@ -164,9 +162,9 @@ def write_release(
         StateError: The folder is not empty, or cannot be written.
     """
     sites = {
-        site: {"spent": spent[site], "ledger_head": ledger_heads.get(site, "")} for site in sorted(spent)
+        name: {"spent": spent[name], "ledger_head": ledger_heads.get(name, "")} for name in sorted(spent)
     }
-    start = PublicStart(warm_start=study.training.warm_start, prior=study.prior.family.value)
+    start = PublicStart(warm_start=study.training.warm_start, prior=study.prior.family)
     fields = {"study": study, "study_digest": study.digest(), "run": run, "rounds": rounds, "sites": sites}
     versions = {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
     fields |= {"network": network, "start": start, "versions": versions}
@@ -253,38 +251,39 @@ def _parse_sheet(data: bytes, folder: Path) -> ReleaseSheet:
         raise ReleaseError(f"{path} is not valid JSON; fetch the release again") from fault
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:
-        raise ReleaseError(
-            f"{path} has format {found!r}, this Willis reads {FORMAT}; use the version that wrote it"
-        )
+        raise ReleaseError(f"{path} has format {found!r}, this Willis reads {FORMAT}; use its writer's")
     return parse(values, ReleaseSheet, where=str(path), error=ReleaseError)
 
 
 def _parse_weights(data: bytes, folder: Path) -> Arrays:
     path = folder / _WEIGHTS
-    if data[:1] == b"\x80" or data[:2] == b"PK":  # pickle, or torch.save's zip of pickles
-        raise ReleaseError(f"{path} is a pickle, which can run code and is never opened; ask for safetensors")
     try:
         return load_tensors(data)
     except (SafetensorError, KeyError, ValueError) as fault:  # KeyError: a dtype that NumPy lacks
+        if data[:1] == b"\x80" or data[:2] == b"PK":  # pickle, or torch.save's zip of pickles
+            raise ReleaseError(f"{path} is a pickle, which can run code and is never opened") from fault
         raise ReleaseError(f"{path} is not safetensors ({fault}); fetch the release again") from fault
 
 
 def _check_sheet(sheet: ReleaseSheet) -> None:
     problems = []
-    if sheet.study_digest != sheet.study.digest():
-        problems.append(
-            f"study_digest is {sheet.study_digest[:12]}, the study's is {sheet.study.digest()[:12]}"
-        )
+    told, own = sheet.study_digest, sheet.study.digest()
+    if told != own:
+        problems.append(f"study_digest is {told[:12]}, the study's is {own[:12]}")
     known = {site.name for site in sheet.study.federation.sites}
     problems += [f"sites: the study knows no {name!r}" for name in sorted(set(sheet.sites) - known)]
     plan = sheet.study.privacy
     for name, site in (("network", sheet.network), *((n, s.spent) for n, s in sheet.sites.items())):
         if (site.unit, site.relation) != (plan.unit, plan.relation):
             problems.append(f"{name}: {site.sentence()}; the study is about unit {plan.unit.value}")
-        if site.epsilon > sheet.network.epsilon or site.delta > sheet.network.delta:
+        if any(one > bound for one, bound in zip(_losses(site), _losses(sheet.network), strict=True)):
             problems.append(f"{name}: {site.sentence()}; more than the network's {sheet.network.sentence()}")
     if problems:
         raise ReleaseError("the release contradicts itself", problems)
+
+
+def _losses(spent: PrivacySpent) -> tuple[float, float, float]:
+    return spent.epsilon, spent.delta, math.inf if spent.patient_epsilon is None else spent.patient_epsilon
 
 
 def _check_arrays(arrays: Arrays, study: Study) -> None:

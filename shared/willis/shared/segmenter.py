@@ -1,4 +1,4 @@
-"""The U-net that judges patches by their use: trained on labelled patches, it finds foreground in whole images.
+"""The U-net that judges patches by their use: trained on labelled patches, it segments whole images.
 
 MONAI's ``BasicUNet`` (Falk 2019): two convolutions a level, instance norm, leaky ReLU, four halvings; full
 resolution at its first level, since the vessels of a patch may be one pixel wide.
@@ -21,7 +21,7 @@ from willis.shared.study import UsePlan
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3  # 1e-3 is far from done after the few hundred steps a study has
 SMALLEST_SIDE = 32  # four halvings leave two pixels, and instance norm needs more than one
 WINDOWS_AT_ONCE = 32
 
@@ -40,13 +40,13 @@ class Segmenter:
     spec: PatchSpec
     device: torch.device
 
-    def predict(self, image: Float[Tensor, "channel *space"]) -> Bool[Tensor, "*space"]:
+    def predict(self, image: Float[Tensor, " channel *space"]) -> Bool[Tensor, "*space"]:
         """Return the foreground of a whole image: where :meth:`probability` is at least one half."""
         return self.probability(image) >= 0.5
 
     @torch.no_grad()
     def probability(
-        self, image: Float[Tensor, "channel *space"], *, overlap: float = 0.5
+        self, image: Float[Tensor, " channel *space"], *, overlap: float = 0.5
     ) -> Float[Tensor, "*space"]:
         """Return the chance of foreground at every pixel of a whole image.
 
@@ -177,13 +177,14 @@ class UNet(nn.Module):
         """Return a logit for every pixel."""
         sides = image.shape[2:]
         missing = [max(0, SMALLEST_SIDE - side) for side in reversed(sides)]
-        padded = functional.pad(image, [pad for both in missing for pad in (0, both)], mode="replicate")
-        return self.layers(padded)[(..., *(slice(side) for side in sides))]
+        if any(missing):
+            image = functional.pad(image, [pad for after in missing for pad in (0, after)], mode="replicate")
+        return self.layers(image)[(..., *(slice(side) for side in sides))]
 
 
 def augment(
     patches: LabelledPatches, generator: torch.Generator
-) -> tuple[Float[Tensor, "patch channel *space"], Float[Tensor, "patch 1 *space"]]:
+) -> tuple[Float[Tensor, "patch image *space"], Float[Tensor, "patch 1 *space"]]:
     """Return flipped images with another gain, offset and noise, and their masks in {0, 1}.
 
     Each patch draws for itself: a flip along each axis (chance one half), gain in [0.8, 1.2], offset in

@@ -39,7 +39,9 @@ class NetworkPlan(Settings):
         critic_width: Channels of the critic's first layer; doubled at every halving.
         depth: How often the patch is halved; every side must be a multiple of 2 ** depth.
         constraint: What keeps the critic Lipschitz after every step: its layers' spectral norms
-            projected to at most 1, or its weights clipped to ``weight_clip`` (Arjovsky 2017).
+            projected to at most ``spectral_bound``, or its weights clipped to ``weight_clip``.
+        spectral_bound: Bound of each layer under ``spectral``; at 1 a stack of strided layers and leaky
+            units damps its input so much that it learned several times slower on prior draws than at 2.
         weight_clip: Bound of every weight of the critic under ``weight-clip``.
     """
 
@@ -48,6 +50,7 @@ class NetworkPlan(Settings):
     critic_width: int = Field(default=32, ge=1, le=1024)
     depth: int = Field(default=4, ge=1, le=7)
     constraint: Literal["spectral", "weight-clip"] = "spectral"
+    spectral_bound: float = Field(default=2.0, gt=0)
     weight_clip: float = Field(default=0.01, gt=0)
 
 

@@ -1,4 +1,7 @@
-"""Draw labelled patches from a release, into memory or into files: patch i of a seed is the same whatever else is drawn."""
+"""Draw labelled patches from a release, into memory or into files.
+
+Patch i of a seed is the same whatever else is drawn with it.
+"""
 
 from collections.abc import Callable, Iterator
 from math import prod

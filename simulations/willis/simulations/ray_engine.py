@@ -14,7 +14,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -64,7 +64,7 @@ def run_with_ray(
     *,
     sites: Path,
     resume: bool = False,
-    cpus_per_site: float = 1.0,
+    cpus_per_site: int = 1,
     gpus_per_site: float = 0.0,
     timeout_s: float | None = None,
 ) -> Checkpoint:
@@ -94,17 +94,20 @@ def run_with_ray(
     port = _free_port()
     _write_bundle(work, port)
     config = {"study": study_path.resolve(), "run": folder, "sites": sites.resolve(), "resume": resume}
-    command = _flwr_run(
-        work / "app",
-        config=config,
-        federation={
-            "num-supernodes": len(study.federation.sites),
-            "client-resources-num-cpus": cpus_per_site,
-            "client-resources-num-gpus": gpus_per_site,
-        },
-    )
-    environment = _environment(work)
+    federation = {
+        "num-supernodes": len(study.federation.sites),
+        "client-resources-num-cpus": cpus_per_site,
+        "client-resources-num-gpus": gpus_per_site,
+    }
+    command = _flwr_run(work / "app", config=config, federation=federation)
     (folder / "server" / "failure.json").unlink(missing_ok=True)
+    _launch(command, port=port, environment=_environment(work), log=log, timeout_s=timeout_s)
+    return _result(folder, study, log)
+
+
+def _launch(
+    command: list[str], *, port: int, environment: Mapping[str, str], log: Path, timeout_s: float | None
+) -> None:
     with log.open("ab") as sink, _superlink(port, environment, log=log, sink=sink.fileno()):
         try:
             ended = subprocess.run(command, env=environment, stdout=sink, stderr=sink, timeout=timeout_s)
@@ -112,7 +115,6 @@ def run_with_ray(
             raise Unreachable(f"the run did not end within {timeout_s} s; its log is {log}") from fault
     if ended.returncode != 0:
         raise Unreachable(f"`flwr run` ended with {ended.returncode}; its log is {log}")
-    return _result(folder, study, log)
 
 
 def _result(folder: Path, study: Study, log: Path) -> Checkpoint:
@@ -206,15 +208,41 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the SuperLink, and what it started and left in its session."""
+    """End the SuperLink and all that it started: its children, and so Ray, have a session of their own."""
+    groups = _groups_under(process.pid)
     for ask in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, ask)
-            process.wait(_STOP_S)
-        except ProcessLookupError:
+        for group in groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, ask)
+        until = time.monotonic() + _STOP_S
+        while process.poll() is None or groups & {group for _, _, group in _processes()}:
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        else:
             return
-        except subprocess.TimeoutExpired:
-            continue
+
+
+def _groups_under(root: int) -> set[int]:
+    """Return the process groups of a process and its descendants."""
+    table = _processes()
+    family: set[int] = set()
+    new = {root}
+    while new:
+        family |= new
+        new = {pid for pid, parent, _ in table if parent in family} - family
+    return {root} | {group for pid, _, group in table if pid in family}
+
+
+def _processes() -> list[tuple[int, int, int]]:
+    """Return process, parent and group of all that run, as Linux tells them; nothing elsewhere."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, parent, group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if state != "Z":
+                found.append((int(path.parent.name), int(parent), int(group)))
+    return found
 
 
 def _free_port() -> int:

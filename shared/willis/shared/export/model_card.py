@@ -9,8 +9,8 @@ from willis.shared.study import Study
 _MEANING = {
     PrivacyUnit.SUBJECT: (
         "Add or remove **everything of one patient** at a site: no event about this release becomes more "
-        "than e^epsilon times as likely, but for a chance of delta. So nobody can tell with confidence "
-        "whether a given patient's images took part."
+        "than e^epsilon times as likely, but for a chance of delta. The smaller both are, the harder it is "
+        "to tell whether a given patient's images took part."
     ),
     PrivacyUnit.PATCH: (
         "**This is not a patient's privacy.** Add or remove *one patch*: no event about this release "

@@ -1,10 +1,10 @@
-"""The critic, and the two projections that keep it Lipschitz."""
-
-from typing import Literal
+"""The critic, and the projection that keeps it Lipschitz."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from willis.shared.study import NetworkPlan
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -37,29 +37,25 @@ class Critic(nn.Module):
         return self.score(self.features(patches).flatten(1)).squeeze(1)
 
 
-Constraint = Literal["spectral", "weight-clip"]
-
-
 @torch.no_grad()
-def project(critic: nn.Module, constraint: Constraint, *, weight_clip: float) -> None:
+def project(critic: nn.Module, plan: NetworkPlan) -> None:
     """Bring the critic's weights back within its Lipschitz constraint, in place.
 
     It reads the weights alone, so it costs no privacy and works with any per-unit gradient; a spectral
     norm inside the layer would be refused by Opacus' hooks.
 
     Args:
-        constraint: ``spectral``: every layer's weight, as an (output, rest) matrix, is divided by its
-            largest singular value where that exceeds 1 (Miyato 2018, as a projection instead of a
-            reparametrisation). ``weight-clip``: every parameter is clamped (Arjovsky 2017, algorithm 1).
-        weight_clip: Bound under ``weight-clip``.
+        critic: Any network.
+        plan: Its ``constraint``. ``spectral``: every layer's weight, as an (output, rest) matrix, is scaled
+            down where its largest singular value exceeds ``spectral_bound`` (Miyato 2018, as a projection
+            instead of a reparametrisation). ``weight-clip``: every parameter is clamped to
+            ``weight_clip`` (Arjovsky 2017, algorithm 1).
     """
-    if constraint == "weight-clip":
-        for parameter in critic.parameters():
-            parameter.clamp_(-weight_clip, weight_clip)
-        return
     for parameter in critic.parameters():
-        if parameter.ndim > 1:
-            parameter.div_(spectral_norm(parameter).clamp(min=1.0))
+        if plan.constraint == "weight-clip":
+            parameter.clamp_(-plan.weight_clip, plan.weight_clip)
+        elif parameter.ndim > 1:
+            parameter.div_((spectral_norm(parameter) / plan.spectral_bound).clamp(min=1.0))
 
 
 def spectral_norm(weight: Tensor) -> Float[Tensor, ""]:

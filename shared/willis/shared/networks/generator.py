@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -13,12 +12,13 @@ class _Doubling(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, dimensions: int) -> None:
         super().__init__()
-        self.convolution = _TRANSPOSED[dimensions](inputs, outputs, kernel_size=4, stride=2, padding=1)
+        self.convolution = _CONVOLUTION[dimensions](inputs, outputs, kernel_size=3, padding=1)
         self.texture_gain = nn.Parameter(torch.full((1, outputs, *[1] * dimensions), 0.1))
         # Statistics over one patch's own channels and pixels, never over the batch.
         self.normalisation = nn.GroupNorm(min(8, outputs), outputs)
 
     def forward(self, hidden: Tensor, texture: Tensor) -> Tensor:
+        hidden = nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
         hidden = self.normalisation(self.convolution(hidden))
         return nn.functional.leaky_relu(hidden + self.texture_gain * texture, 0.2)
 
@@ -26,9 +26,10 @@ class _Doubling(nn.Module):
 class Generator(nn.Module):
     """Image and label channels made together, in the manner of the DP-WGAN (Kossen 2022, section 2.3).
 
-    A stack of transposed convolutions, as there; the differences are per-patch instead of batch
-    normalisation, and a texture input (one normal variate a pixel, as in StyleGAN, Karras 2019,
-    section 3.2) so that noise grain need not be encoded in the latent vector.
+    A stack that doubles every side, as there. The differences: nearest-neighbour doubling and a convolution
+    instead of a transposed one, which leaves a checkerboard (Odena 2016); per-patch instead of batch
+    normalisation; and a texture input (one normal variate a pixel, as in StyleGAN, Karras 2019, section
+    3.2) so that noise grain need not be encoded in the latent vector.
 
     Args:
         latent: Length of the latent vector.

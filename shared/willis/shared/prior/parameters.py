@@ -40,7 +40,7 @@ P = Parameter
 TISSUE: Mapping[str, Parameter] = {
     "background": P(0.3, 0.6, 0.05, 2, "relative intensity", "mean of the tissue"),
     "background_spread": P(0.005, 0.06, 0, 1, "relative intensity", "standard deviation of its texture"),
-    "spectrum_slope": P(1.5, 3.5, 0, 6, "exponent", "texture's power falls as frequency ** -slope"),
+    "spectrum_slope": P(1.5, 3.5, 0, 6, "exponent", "its power in a plane falls as frequency ** -slope"),
     "regions": P(0, 4, 0, 12, "count", "borders between tissues of different grey"),
     "region_spread": P(0, 0.12, 0, 1, "relative intensity", "standard deviation of the tissues' greys"),
     "region_slope": P(4.5, 6.5, 2, 8, "exponent", "smoothness of those borders; a field's spectrum_slope"),
@@ -103,7 +103,7 @@ ORGAN: Mapping[str, Parameter] = {
     "angle": P(0, 180, -360, 360, "degrees", "of the long axis, from the last axis"),
     "tilt": P(-30, 30, -90, 90, "degrees", "of the long axis, out of the last two axes (3-D)"),
     "bend": P(-0.5, 0.5, -2, 2, "share of the half length", "how far the ends bend to one side"),
-    "irregularity": P(0.05, 0.3, 0, 1, "share of the width", "roughness of the outline"),
+    "irregularity": P(0.03, 0.22, 0, 1, "share of the width", "roughness of the outline"),
     "offset": P(0, 0.25, 0, 0.5, "share of each side", "distance of its centre from the image's, at most"),
     "neighbours": P(1, 5, 0, 20, "count", "other structures of a similar grey"),
     "likeness": P(0.4, 1.3, -2, 3, "ratio", "contrast of the neighbours over the organ's"),

@@ -39,11 +39,13 @@ def _log_frequency(shape: tuple[int, ...]) -> Float[ndarray, "*frequency"]:
 def power_law_field(size: tuple[int, ...], slope: float, generator: np.random.Generator) -> Field:
     """Draw a Gaussian random field of mean 0 and deviation 1 whose power falls as frequency ** -slope.
 
-    It is cut from a larger periodic field, so that opposite borders do not match.
+    The slope is the one seen in any plane through the field: that of a 3-D field is one steeper, so that a
+    slope means the same texture in a slice and in a volume. It is cut from a larger periodic field, so that
+    opposite borders do not match.
     """
     shape = tuple(8 * math.ceil((side * 1.25 + 2) / 8) for side in size)
     spectrum = np.asarray(fft.rfftn(generator.standard_normal(shape, dtype=np.float32)))
-    spectrum *= np.exp(np.float32(-slope / 2) * _log_frequency(shape))
+    spectrum *= np.exp(np.float32(-(slope + len(size) - 2) / 2) * _log_frequency(shape))
     spectrum[(0,) * len(size)] = 0
     field = np.asarray(fft.irfftn(spectrum, shape))[tuple(slice(side) for side in size)]
     field = field - field.mean()

@@ -30,7 +30,10 @@ class _Vessel:
 
 
 def draw_vessels(tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator) -> Target:
-    """Draw vessel trees into a tissue; parameters are the first of ``parameters.VESSELS``."""
+    """Draw vessel trees into a tissue; parameters are the first of ``parameters.VESSELS``.
+
+    The label is never empty: every trunk passes through the centre of a pixel.
+    """
     size = tissue.intensity.shape
     raster = rasterise(_tubes(size, values, generator), size)
     return Target(raster.radius > 0, shade(raster, values), np.zeros(size, np.float32))
@@ -67,9 +70,9 @@ def _tubes(size: tuple[int, ...], values: Mapping[str, float], generator: np.ran
 def _trunk(
     size: tuple[int, ...], radius: float, *, values: Mapping[str, float], generator: np.random.Generator
 ) -> _Vessel:
-    """A vessel that enters the image on one side, passes through a random point of it, and leaves."""
+    """A vessel that enters the image on one side, passes through a random pixel's centre, and leaves."""
     through = np.zeros(3)
-    through[3 - len(size) :] = generator.uniform(0, np.array(size) - 1)
+    through[3 - len(size) :] = generator.integers(size)
     middle = int(np.linalg.norm(size))
     heading = generator.uniform(0, 2 * np.pi)
     elevation = _tilt(size, values) * np.arcsin(generator.uniform(-1, 1))

@@ -1,0 +1,25 @@
+"""The measurements that ``willis bench`` knows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from willis.simulations.benchmarks import critic_step
+from willis.simulations.benchmarks.report import Measured
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One measurement.
+
+    Attributes:
+        line: What it measures.
+        run: Takes whether to be quick.
+    """
+
+    line: str
+    run: Callable[[bool], Measured]
+
+
+BENCHES = {
+    "critic-step": Bench("a private critic step beside the non-private one and peers", critic_step.run),
+}

@@ -1,0 +1,154 @@
+"""One private critic step beside the non-private one, on the same patches, and beside peers.
+
+Every way takes the same 64 real patches (4 subjects with 16 each) and 64 fakes, gets a gradient, adds noise
+where it is private, steps Adam and projects the spectrum. Ways alternate within a repeat, so that whatever
+else the machine does falls on all of them; the figures are medians of ratios to the non-private step of the
+same repeat.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from opacus import GradSampleModule
+from opacus.grad_sample import GradSampleModuleFastGradientClipping
+from torch import Tensor, nn
+
+from willis.client.private_sum import private_sum
+from willis.client.randomness import SecretRandom
+from willis.shared.networks.critic import Critic, project
+from willis.shared.study import NetworkPlan
+from willis.simulations.benchmarks.report import Measured
+
+_SUBJECTS, _BAG, _CLIP, _NOISE = 4, 16, 1.0, 1.0
+Gradient = Callable[[Critic, Tensor, Tensor], list[Tensor]]
+
+
+def run(quick: bool = False) -> Measured:
+    """Measure at 64x64 and 96x96, width 64 (the papers' 96 too on a GPU); ``quick`` takes width 8."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    widths = [8] if quick else [64, 96] if device.type == "cuda" else [64]
+    rows = []
+    for width in widths:
+        for side in (64, 96):
+            rows += _measure(width, side, device, repeats=3 if quick else 7)
+    how = (
+        "Seconds and ratio to the non-private step of the same repeat (medians of alternating repeats). "
+        f"{_SUBJECTS * _BAG} real patches ({_SUBJECTS} subjects with {_BAG} each), as many fakes, two channels, "
+        "depth 4, float32. Subject level: Willis. Patch level: the peers, as they clip per patch."
+    )
+    return Measured("critic-step", how, ("width", "side", "way", "unit", "seconds", "ratio"), rows)
+
+
+def _measure(width: int, side: int, device: torch.device, *, repeats: int) -> list[list]:
+    dice = torch.Generator().manual_seed(0)
+    real, fakes = (
+        torch.rand((_SUBJECTS * _BAG, 2, side, side), generator=dice).to(device) * 2 - 1 for _ in range(2)
+    )
+    taken: dict[str, list[float]] = {name: [] for name in _WAYS}
+    steps = {name: _step(width, side, device, gradient) for name, (_, gradient) in _WAYS.items()}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step(real, fakes)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if repeat:  # the first warms up
+                taken[name].append(time.perf_counter() - started)
+    base = taken["non-private"]
+    return [
+        [
+            width,
+            side,
+            name,
+            unit,
+            statistics.median(taken[name]),
+            statistics.median(np.divide(taken[name], base).tolist()),
+        ]
+        for name, (unit, _) in _WAYS.items()
+    ]
+
+
+def _step(width: int, side: int, device: torch.device, gradient: Gradient) -> Callable[[Tensor, Tensor], None]:
+    torch.manual_seed(0)
+    critic = Critic(size=(side, side), channels=2, width=width, depth=4).to(device)
+    optimiser = torch.optim.Adam(critic.parameters(), 1e-4)
+
+    def step(real: Tensor, fakes: Tensor) -> None:
+        for parameter, slope in zip(critic.parameters(), gradient(critic, real, fakes), strict=True):
+            parameter.grad = slope
+        optimiser.step()
+        project(critic, NetworkPlan())
+
+    return step
+
+
+def _non_private(critic: Critic, real: Tensor, fakes: Tensor) -> list[Tensor]:
+    loss = critic(fakes).mean() - critic(real).mean()
+    return list(torch.autograd.grad(loss, list(critic.parameters())))
+
+
+def _willis(noise: SecretRandom, critic: Critic, real: Tensor, fakes: Tensor) -> list[Tensor]:
+    parameters = list(critic.parameters())
+    on_fakes = torch.autograd.grad(critic(fakes).mean(), parameters)
+    gradients = (torch.autograd.grad(-critic(bag).mean(), parameters) for bag in real.split(_BAG))
+    vectors = ([a + b for a, b in zip(gradient, on_fakes, strict=True)] for gradient in gradients)
+    total = private_sum(vectors, like=on_fakes, clip_norm=_CLIP, noise_multiplier=_NOISE, noise=noise)
+    return [part / _SUBJECTS for part in total]
+
+
+def _with_fakes(critic: nn.Module, fakes: Tensor, private: list[Tensor]) -> list[Tensor]:
+    on_fakes = torch.autograd.grad(critic(fakes).mean(), list(critic.parameters()))
+    return [a + b for a, b in zip(private, on_fakes, strict=True)]
+
+
+def _noisy_mean(samples: list[Tensor], n: int) -> list[Tensor]:
+    norms = torch.stack([sample.flatten(1).norm(dim=1) for sample in samples]).norm(dim=0)
+    scale = (_CLIP / norms.clamp(min=1e-12)).clamp(max=1.0)
+    sums = [torch.einsum("n,n...->...", scale, sample) for sample in samples]
+    return [(part + torch.randn_like(part) * _NOISE * _CLIP) / n for part in sums]
+
+
+def _opacus_hooks(critic: Critic, real: Tensor, fakes: Tensor) -> list[Tensor]:
+    hooked = GradSampleModule(copy.deepcopy(critic), loss_reduction="sum")
+    (-hooked(real).sum()).backward()
+    samples = [parameter.grad_sample for parameter in hooked.parameters()]
+    return _with_fakes(critic, fakes, _noisy_mean(samples, len(real)))
+
+
+def _opacus_ghost(critic: Critic, real: Tensor, fakes: Tensor) -> list[Tensor]:
+    hooked = GradSampleModuleFastGradientClipping(
+        copy.deepcopy(critic), max_grad_norm=_CLIP, use_ghost_clipping=True, loss_reduction="sum"
+    )
+    losses = -hooked(real)
+    losses.sum().backward(retain_graph=True)
+    scale = hooked.get_clipping_coef().detach()
+    hooked.disable_hooks()
+    hooked.zero_grad(set_to_none=True)
+    (losses * scale).sum().backward()
+    sums = [parameter.grad for parameter in hooked.parameters()]
+    private = [(part + torch.randn_like(part) * _NOISE * _CLIP) / len(real) for part in sums]
+    return _with_fakes(critic, fakes, private)
+
+
+def _functorch(critic: Critic, real: Tensor, fakes: Tensor) -> list[Tensor]:
+    parameters = {name: value.detach() for name, value in critic.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], patch: Tensor) -> Tensor:
+        return -torch.func.functional_call(critic, weights, (patch[None],))[0]
+
+    samples = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, real)
+    return _with_fakes(critic, fakes, _noisy_mean(list(samples.values()), len(real)))
+
+
+_WAYS: dict[str, tuple[str, Gradient]] = {
+    "non-private": ("-", _non_private),
+    "Willis, loop over subjects": ("subject", partial(_willis, SecretRandom.from_operating_system())),
+    "Opacus hooks": ("patch", _opacus_hooks),
+    "Opacus ghost clipping": ("patch", _opacus_ghost),
+    "functorch per patch": ("patch", _functorch),
+}

@@ -1,0 +1,143 @@
+"""``willis simulate``, ``willis prior`` and ``willis bench``: many hospitals on one machine."""
+
+import json
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("study", metavar="STUDY.toml", type=_PATH)
+@click.option("--cohort", type=_PATH, help="cohort.csv with real subjects of the study's sites.")
+@click.option("--virtual", type=click.IntRange(min=0), default=0, help="How many of the sites are virtual.")
+@click.option("--out", required=True, type=_PATH, help="The run's folder; new, unless --resume.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@click.option("--evaluate/--no-evaluate", default=True, help="Judge the release by U-nets.", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Sites at a time (local).")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+def simulate(
+    study: Path,
+    cohort: Path | None,
+    virtual: int,
+    out: Path,
+    engine,
+    resume: bool,
+    evaluate: bool,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Train a study's private generator over many hospitals on this machine, and judge it.
+
+    Leaves in --out: study.toml, sites/, server/, release/, synthetic/, scores.json, metrics.jsonl and
+    report.html.
+
+    Example: willis simulate simulations/studies/demo.toml --virtual 4 --out runs/demo
+    """
+    from willis.simulations.progress import Show
+    from willis.simulations.run import simulate as run
+    from willis.simulations.summary import as_table, as_values
+
+    show = Show()
+    outcome = run(
+        study,
+        out=out,
+        cohort=cohort,
+        virtual=virtual,
+        engine=engine,
+        resume=resume,
+        evaluate=evaluate,
+        workers=workers,
+        show=show,
+    )
+    if as_json:
+        click.echo(json.dumps(as_values(outcome)))
+    else:
+        click.echo(as_table(outcome))
+
+
+@click.group()
+def prior() -> None:
+    """Look at the public, procedural prior (epsilon 0); train a warm start on it."""
+
+
+@prior.command("show")
+@click.argument("study", metavar="STUDY.toml", type=_PATH)
+@click.option("--n", type=click.IntRange(min=1, max=10_000), default=32, show_default=True)
+@click.option("--out", required=True, type=_PATH, help="A PNG: every image above its label.")
+def show_prior(study: Path, n: int, out: Path) -> None:
+    """Draw a study's prior into one picture.
+
+    Example: willis prior show simulations/studies/demo.toml --out prior.png
+    """
+    from willis.shared.prior.gallery import gallery
+    from willis.shared.study import read_study
+    from willis.simulations.pretraining import draw_prior
+
+    gallery(draw_prior(read_study(study), n, purpose="show"), out)
+    click.echo(f"wrote {out}")
+
+
+@prior.command("pretrain")
+@click.argument("study", metavar="STUDY.toml", type=_PATH)
+@click.option("--name", required=True, help="What training.warm_start will call it.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--draws", type=click.IntRange(min=64), default=12_000, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=6_000, show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--start", default="none", show_default=True, help="A warm start of half the size to go on from.")
+def pretrain_prior(
+    study: Path, name: str, out: Path, draws: int, steps: int, batch: int, start: str
+) -> None:
+    """Train a generator and a critic on draws of a study's prior: a warm start that costs epsilon 0.
+
+    Example: willis prior pretrain simulations/studies/demo.toml --name vessels-48 --out .
+    """
+    from willis.shared.study import read_study
+    from willis.simulations.pretraining import Recipe, pretrain, ship
+    from willis.simulations.progress import Show
+
+    plan, recipe = read_study(study), Recipe(draws=draws, steps=steps, batch=batch, start=start)
+    with Show().task("pretraining") as advance:
+        trained = pretrain(plan, recipe, progress=advance)
+    click.echo(f"wrote {ship(name, trained, study=plan, recipe=recipe, folder=out)}")
+
+
+@click.group()
+def bench() -> None:
+    """Measurements, side by side with peers."""
+
+
+@bench.command("list")
+def list_benches() -> None:
+    """List the measurements.
+
+    Example: willis bench list
+    """
+    from willis.simulations.benchmarks.catalogue import BENCHES
+
+    for name, what in BENCHES.items():
+        click.echo(f"{name:<14} {what.line}")
+
+
+@bench.command("run")
+@click.argument("name")
+@click.option("--quick", is_flag=True, help="Small sizes: does it run, not how fast.")
+@click.option("--out", type=_PATH, help="A folder for NAME.json and NAME.md; printed alone otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run_bench(name: str, quick: bool, out: Path | None, as_json: bool) -> None:
+    """Run one measurement.
+
+    Example: willis bench run critic-step
+    """
+    from willis.simulations.benchmarks.catalogue import BENCHES
+    from willis.simulations.benchmarks.report import as_markdown, write
+
+    if name not in BENCHES:
+        raise click.BadParameter(f"unknown measurement {name!r}; known: {', '.join(BENCHES)}")
+    result = BENCHES[name].run(quick)
+    if out is not None:
+        write(result, out)
+    click.echo(json.dumps(result.values()) if as_json else as_markdown(result))

@@ -1,0 +1,202 @@
+"""A whole study on one machine: hospitals, rounds, release, draws, scores, report; one folder, resumable."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from willis.client.app import app as client_app
+from willis.client.cohort import Cohort
+from willis.client.evaluation import run_rows
+from willis.client.store import build_store
+from willis.server.checkpoint import RoundRecord, latest_round
+from willis.server.publishing import publish
+from willis.server.report import write_report
+from willis.server.rounds import run_rounds
+from willis.shared.errors import StateError
+from willis.shared.metrics_sheet import ScoreSheet, write_scores
+from willis.shared.networks.build import choose_device
+from willis.shared.networks.start import arrays_of, initial_generator
+from willis.shared.patch import LabelledPatches
+from willis.shared.release import GeneratorRelease, read_release
+from willis.shared.study import Study, read_study
+from willis.shared.synthesis import draw_pairs, export_pairs
+from willis.simulations.hospitals import Hospitals, prepare, prepared
+from willis.simulations.local_grid import LocalGrid
+from willis.simulations.pretraining import draw_prior
+from willis.simulations.progress import Show
+from willis.simulations.ray_engine import run_with_ray
+
+Engine = Literal["local", "ray"]
+_EXPORTED = 200  # synthetic pairs written as files; `willis synthesize` draws any number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a simulation leaves.
+
+    Attributes:
+        folder: The run's folder.
+        release: The generator.
+        scores: Use on held-out subjects; None where the evaluation was left out.
+    """
+
+    folder: Path
+    release: GeneratorRelease
+    scores: ScoreSheet | None
+
+
+def simulate(
+    study_path: Path,
+    *,
+    out: Path,
+    cohort: Path | None = None,
+    virtual: int = 0,
+    engine: Engine = "local",
+    resume: bool = False,
+    evaluate: bool = True,
+    workers: int = 2,
+    show: Show | None = None,
+) -> Outcome:
+    """Run a study from its hospitals to its report.
+
+    Steps, each skipped on ``resume`` where it ended before:
+        1. Hospitals: cohorts, held-out subjects, patches (:mod:`~willis.simulations.hospitals`).
+        2. Rounds, by the same two Flower apps in every engine.
+        3. The release, and some pairs drawn from it.
+        4. U-nets on synthetic, prior and real patches, tested on held-out subjects.
+        5. The report.
+
+    Args:
+        study_path: The study's TOML.
+        out: The run's folder; new or empty unless ``resume``.
+        cohort: Real subjects.
+        virtual: Number of virtual sites.
+        engine: ``local`` in this process; ``ray`` under ``flwr run`` with Flower's simulation engine.
+        resume: Continue the run in ``out``.
+        evaluate: Whether to take step 4.
+        workers: Sites that train at the same time in the local engine, one thread each.
+        show: For progress.
+
+    Raises:
+        StateError: ``out`` holds another run, or one that ``resume`` was not given for.
+        WillisError: What any step raises.
+    """
+    show = show or Show(quiet=True)
+    study = read_study(study_path)
+    _claim(study_path, study, out, resume=resume)
+    hospitals = prepared(study, out) if resume else None
+    hospitals = hospitals or prepare(study, out, cohort=cohort, virtual=virtual, show=show)
+    release = _released(out) if resume else None
+    if release is None:
+        _train(study, out, hospitals, engine=engine, workers=workers, show=show)
+        release = publish(out, study)
+    if not (out / "synthetic").exists():
+        export_pairs(release, out / "synthetic", n=_EXPORTED, seed=study.seed, form="nnunet")
+    scores = None
+    if evaluate:
+        rows = {
+            "real": real_patches(hospitals.training, study, seed=study.seed),
+            "synthetic": draw_pairs(release, n=study.use.synthetic_pairs, seed=study.seed + 1),
+            "prior": draw_prior(study, study.use.synthetic_pairs, purpose="evaluation"),
+        }
+        scores = judge(rows, study, release, test=hospitals.held_out, out=out / "scores.json", show=show)
+    write_report(out, out / "report.html")
+    return Outcome(out, release, scores)
+
+
+def judge(
+    rows: dict[str, LabelledPatches],
+    study: Study,
+    release: GeneratorRelease,
+    *,
+    test: Cohort,
+    out: Path,
+    show: Show,
+) -> ScoreSheet:
+    """Train the U-nets of every row, test them on real subjects, write ``scores.json``."""
+    with show.task("training and testing U-nets") as advance:
+        titles: dict[str, tuple[int, int]] = {}
+
+        def progress(title: str, done: int, of: int) -> None:
+            titles[title] = (done, of)
+            advance(sum(part for part, _ in titles.values()), sum(whole for _, whole in titles.values()))
+
+        device = choose_device(study.training.device)
+        found = run_rows(rows, test=test, study=study, device=device, progress=progress)
+    per_site = {name: site.spent for name, site in release.sites.items()}
+    return write_scores(out, found, privacy=release.spent, per_site=per_site)
+
+
+def real_patches(training: Cohort, study: Study, *, seed: int) -> LabelledPatches:
+    """Draw as many patches of real training subjects as the other rows have; they never leave."""
+    chosen = _some_subjects(training, study, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        store = build_store(chosen, study.patch, Path(folder), seed=seed)
+        return store.sample(study.use.synthetic_pairs, np.random.default_rng(seed))
+
+
+def _some_subjects(training: Cohort, study: Study, *, seed: int) -> Cohort:
+    """Return no more subjects than there are patches wanted."""
+    most = study.use.synthetic_pairs
+    if len(training) <= most:
+        return training
+    chosen = np.sort(np.random.default_rng(seed).choice(len(training), most, replace=False))
+    return Cohort(tuple(training.subjects[index] for index in chosen))
+
+
+def _claim(study_path: Path, study: Study, out: Path, *, resume: bool) -> None:
+    kept = out / "study.toml"
+    if kept.exists():
+        if not resume:
+            raise StateError(f"{out} already holds a run; --resume continues it, or name another folder")
+        if read_study(kept).digest() != study.digest():
+            raise StateError(f"{out} holds a run of another study; resume with its own {kept}")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise StateError(f"{out} is not empty and holds no run; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(study_path, kept)
+    (out / "study.sha256").write_text(study.digest() + "\n", encoding="utf-8")
+
+
+def _released(out: Path) -> GeneratorRelease | None:
+    return read_release(out / "release") if (out / "release").exists() else None
+
+
+def _train(
+    study: Study, out: Path, hospitals: Hospitals, *, engine: Engine, workers: int, show: Show
+) -> None:
+    resume = latest_round(out / "server") is not None
+    total = study.training.rounds
+    with show.task(f"rounds of {len(study.federation.sites)} sites") as advance:
+        if engine == "ray":
+            advance(0, total)
+            run_with_ray(out / "study.toml", out, sites=hospitals.folder, resume=resume)
+            advance(total, total)
+            return
+        nodes = [
+            {"site-settings": str(hospitals.folder / site.name / "site.toml")}
+            for site in study.federation.sites
+        ]
+
+        def on_round(record: RoundRecord) -> None:
+            advance(record.round, total)
+
+        advance(0, total)
+        threads = torch.get_num_threads()
+        try:
+            run_rounds(
+                LocalGrid(client_app, nodes, workers=workers),
+                study,
+                folder=out,
+                initial=arrays_of(initial_generator(study)),
+                resume=resume,
+                on_round=on_round,
+            )
+        finally:
+            torch.set_num_threads(threads)  # sites train on one thread each

@@ -1,0 +1,91 @@
+"""One tiny phantom cohort and one tiny study, for every room."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from willis.shared.prior.draw import draw_subject
+from willis.shared.prior.families import Family
+from willis.shared.settings import parse
+from willis.shared.study import Study
+
+torch.set_num_threads(1)  # test machines share cores; two threads on one core are slower than one
+
+TINY = {
+    "name": "tiny",
+    "seed": 1,
+    "patch": {"size": [16, 16], "per_subject": 4, "foreground_share": 0.5},
+    "prior": {"family": "vessels"},
+    "networks": {"latent": 8, "generator_width": 4, "critic_width": 4, "depth": 2},
+    "privacy": {
+        "unit": "subject",
+        "epsilon": 8.0,
+        "delta": 1e-3,
+        "clip_norm": 1.0,
+        "sampling_rate": 0.5,
+    },
+    "training": {
+        "rounds": 3,
+        "critic_steps": 2,
+        "critic_per_generator": 1,
+        "patches_per_bag": 2,
+        "fakes": 4,
+        "device": "cpu",
+    },
+    "federation": {
+        "quorum": 2,
+        "deadline_s": 60,
+        "sites": [{"name": "site-a", "subjects": 6}, {"name": "site-b", "subjects": 6}],
+    },
+    "use": {"synthetic_pairs": 16, "held_out": 0.2, "unet_steps": 2, "unet_batch": 4, "unet_width": 4},
+}
+
+
+def merged(values: dict, changes: dict) -> dict:
+    """Return nested values with changes in their place."""
+    out = dict(values)
+    for key, change in changes.items():
+        out[key] = merged(out.get(key, {}), change) if isinstance(change, dict) else change
+    return out
+
+
+@pytest.fixture
+def tiny_study() -> Callable[..., Study]:
+    """Build the tiny study, with changes: ``tiny_study(training={"rounds": 1})``."""
+    return lambda **changes: parse(merged(TINY, changes), Study, where="tiny")
+
+
+@pytest.fixture
+def phantom_cohort(tmp_path: Path) -> Callable[..., Path]:
+    """Write a cohort of phantom pictures; returns its table."""
+
+    def write(*, subjects: int = 8, sites: tuple[str, ...] = ("site-a", "site-b"), side: int = 24) -> Path:
+        folder = tmp_path / "export"
+        folder.mkdir(exist_ok=True)
+        lines = ["subject,site,image,label"]
+        for number, site in enumerate(site for site in sites for _ in range(subjects)):
+            image, label = draw_subject(
+                Family.VESSELS, size=(side, side), generator=np.random.default_rng(number)
+            )
+            for kind, pixels in (("image", np.clip(image, 0, 65535).astype(np.uint16)), ("label", label)):
+                Image.fromarray(pixels).save(folder / f"p{number}_{kind}.png")
+            lines.append(f"p{number},{site},p{number}_image.png,p{number}_label.png")
+        table = folder / "cohort.csv"
+        table.write_text("\n".join(lines) + "\n")
+        return table
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real scans; the test skips where they are absent."""
+    folder = Path(os.environ.get("WILLIS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "README.md").exists():
+        pytest.skip(f"no real scans at {folder}; set WILLIS_DATA to their folder")
+    return folder

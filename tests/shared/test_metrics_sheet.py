@@ -1,0 +1,91 @@
+"""What may be declared of an evaluation, and the file that declares it."""
+
+import json
+import os
+
+import pytest
+
+from willis.shared.errors import StateError
+from willis.shared.metrics_scores import SegmentationScores
+from willis.shared.metrics_sheet import Evaluation, read_scores, write_scores
+from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
+
+
+def scores(**changes) -> SegmentationScores:
+    values = {
+        "name": "synthetic", "dice": 0.75, "dice_interval": (0.6, 0.9), "hd95_mm": 2.5, "cldice": 0.7,
+        "n_subjects": 2, "n_empty_truths": 0, "n_empty_predictions": 1, "seeds": 3, "spacing_known": True,
+        "per_subject": (0.9, 0.6),
+    }  # fmt: skip
+    return SegmentationScores.model_validate(values | changes)
+
+
+def spent(epsilon: float = 2.9) -> PrivacySpent:
+    return PrivacySpent(
+        epsilon=epsilon,
+        delta=1e-3,
+        unit=PrivacyUnit.SUBJECT,
+        relation=Relation.ADD_OR_REMOVE,
+        accountant="pld",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"per_subject": (0.6, 0.9)}, "who is who"),
+        ({"per_subject": (0.9,)}, "must hold 2"),
+        ({"dice_interval": (0.9, 0.6)}, "must rise"),
+        ({"hd95_mm": float("nan")}, "finite"),
+    ],
+)
+def test_scores_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        scores(**changes)
+
+
+def test_the_sheet_says_what_is_not_covered(tmp_path):
+    path = tmp_path / "scores.json"
+    sheet = write_scores(path, Evaluation(rows=(scores(),)), privacy=spent(), per_site={"a": spent(1.5)})
+    written = json.loads(path.read_text())
+    assert written["covered_by_epsilon"] is False
+    assert "nothing was paid" in written["note"]
+    assert {
+        "name",
+        "dice",
+        "dice_interval",
+        "hd95_mm",
+        "cldice",
+        "n_subjects",
+        "n_empty_predictions",
+        "seeds",
+    } <= set(written["rows"][0])
+    privacy = written["privacy"]
+    assert (privacy["epsilon"], privacy["unit"], privacy["per_site"]["a"]["epsilon"]) == (2.9, "subject", 1.5)
+    assert read_scores(path) == sheet
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_a_full_disk_leaves_the_earlier_sheet(tmp_path, monkeypatch):
+    path = tmp_path / "scores.json"
+    write_scores(path, Evaluation(rows=(scores(),)), privacy=spent())
+    before = path.read_bytes()
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StateError, match="No space left"):
+        write_scores(path, Evaluation(rows=(scores(dice=0.7),)), privacy=spent())
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_a_sheet_that_is_none_is_refused(tmp_path):
+    with pytest.raises(StateError, match="cannot read"):
+        read_scores(tmp_path / "scores.json")
+    (tmp_path / "scores.json").write_text('{"rows": []}')
+    with pytest.raises(StateError, match="no sheet of scores"):
+        read_scores(tmp_path / "scores.json")
+    with pytest.raises(KeyError):
+        Evaluation(rows=(scores(),)).row("prior")
