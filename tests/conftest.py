@@ -1,8 +1,12 @@
 """One tiny phantom cohort and one tiny study, for every room."""
 
+import hashlib
+import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +64,28 @@ def tiny_study() -> Callable[..., Study]:
     return lambda **changes: parse(merged(TINY, changes), Study, where="tiny")
 
 
+def inline(value: object) -> str:
+    """Return a value as it stands on the right of a key in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {inline(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(inline(one) for one in value) + "]"
+    return json.dumps(value)
+
+
+@pytest.fixture
+def tiny_study_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write the tiny study, with changes, as TOML; returns its path."""
+
+    def write(**changes: object) -> Path:
+        lines = [f"{key} = {inline(value)}" for key, value in merged(TINY, changes).items()]
+        path = tmp_path / "study.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
 @pytest.fixture
 def phantom_cohort(tmp_path: Path) -> Callable[..., Path]:
     """Write a cohort of phantom pictures; returns its table."""
@@ -80,6 +106,28 @@ def phantom_cohort(tmp_path: Path) -> Callable[..., Path]:
         return table
 
     return write
+
+
+@pytest.fixture
+def keys_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every ledger key one of site and round, so that two runs can be compared bit for bit."""
+    from willis.client import ledger
+
+    work, honest = threading.local(), ledger.Ledger.reserve
+
+    class Keys:
+        def urandom(self, size: int) -> bytes:
+            return hashlib.sha256(work.name.encode()).digest()[:size]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+    def reserve(self: ledger.Ledger, *, purpose: str, **rest: Any) -> ledger.Reservation:
+        work.name = f"{self._path.parent.name}/{purpose.rpartition('/')[2]}"
+        return honest(self, purpose=purpose, **rest)
+
+    monkeypatch.setattr(ledger, "os", Keys())
+    monkeypatch.setattr(ledger.Ledger, "reserve", reserve)
 
 
 @pytest.fixture(scope="session")

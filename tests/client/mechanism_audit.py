@@ -1,8 +1,8 @@
 """What an auditor sees of the training step: a canary subject whose gradient is large and known.
 
-The critic is linear, so the gradient of -f over a bag of ones is minus the vector of ones; every other subject
-is zero and has no gradient. What the step returns, scaled back to the sum and projected on that direction,
-is N(1, sigma^2) with the canary and N(0, sigma^2) without it: the Gaussian mechanism.
+The critic is linear, so the gradient of -f over a bag of ones is minus the vector of ones; every other
+subject is zero and has no gradient. What the step returns, scaled back to the sum and projected on that
+direction, is N(1, sigma^2) with the canary and N(0, sigma^2) without it: the Gaussian mechanism.
 """
 
 import math
@@ -107,9 +107,13 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
     def excess(epsilon: float) -> float:
         log_second = epsilon + norm.logcdf(-mu / 2 - epsilon / mu)
-        return norm.cdf(mu / 2 - epsilon / mu) - math.exp(log_second) - delta
+        return float(norm.cdf(mu / 2 - epsilon / mu)) - math.exp(log_second) - delta
 
-    return 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, mu * mu / 2 + 12 * mu + 50))
+    if excess(0.0) <= 0:
+        return 0.0
+    root = brentq(excess, 0.0, mu * mu / 2 + 12 * mu + 50)
+    assert isinstance(root, float)
+    return root
 
 
 def noise_ratio_is_odd(sight: Sight, sigma: float) -> bool:
@@ -118,7 +122,7 @@ def noise_ratio_is_odd(sight: Sight, sigma: float) -> bool:
     # One direction is projected out of every step.
     freedom = values.shape[0] * (values.shape[1] - 1)
     statistic = float((values**2).sum() / sigma**2)
-    chance = chi2.cdf(statistic, freedom)
+    chance = float(chi2.cdf(statistic, freedom))
     return min(chance, 1 - chance) < SIGNIFICANCE / 2
 
 
@@ -126,4 +130,4 @@ def noise_repeats(sight: Sight, sigma: float) -> bool:
     """Chi-squared test of the differences between neighbouring steps: fresh noise has twice the variance."""
     steps = np.diff(sight.across, axis=0)[::2]
     freedom = steps.shape[0] * (steps.shape[1] - 1)
-    return chi2.cdf(float((steps**2).sum() / (2 * sigma**2)), freedom) < SIGNIFICANCE
+    return float(chi2.cdf(float((steps**2).sum() / (2 * sigma**2)), freedom)) < SIGNIFICANCE

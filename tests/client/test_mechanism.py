@@ -17,8 +17,11 @@ from willis.client import critic_step, private_sum
 from willis.client.randomness import SecretRandom
 from willis.shared.accounting import MechanismRun, epsilon
 
-_spec = importlib.util.spec_from_file_location("mechanism_audit", Path(__file__).with_name("mechanism_audit.py"))
-assert _spec is not None and _spec.loader is not None
+_spec = importlib.util.spec_from_file_location(
+    "mechanism_audit", Path(__file__).with_name("mechanism_audit.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
 audit = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(audit)
 

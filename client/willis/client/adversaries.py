@@ -9,12 +9,12 @@ from torch import nn
 from willis.client.critic_step import Chance, private_critic_gradient
 from willis.client.private_sum import Vector
 from willis.client.store import PatchStore
-from willis.shared.networks.build import build_generator, choose_device
+from willis.shared.errors import StudyError
+from willis.shared.networks.build import build_critic, build_generator, choose_device
 from willis.shared.networks.critic import project
 from willis.shared.networks.generator import Generator
-from willis.shared.networks.start import initial_critic
 from willis.shared.study import Study, TrainingPlan
-from willis.shared.update import Arrays, state_from_arrays
+from willis.shared.update import Arrays, check_model, state_from_arrays
 
 
 @dataclass
@@ -41,11 +41,14 @@ class Adversaries:
             study: Architecture, optimisers, device.
             arrays: The global generator.
             past: What :meth:`memory` returned after the site's last round; None in its first.
+
+        Raises:
+            StudyError: The arrays are not weights of the study's generator.
         """
         plan = study.training
         device = choose_device(plan.device)
-        generator, critic = build_generator(study), initial_critic(study)
-        generator.load_state_dict(state_from_arrays(arrays))
+        generator, critic = build_generator(study), build_critic(study)
+        _load(generator, arrays)
         generator, critic = generator.to(device), critic.to(device)
         adversaries = cls(
             generator,
@@ -111,11 +114,17 @@ class Adversaries:
     def _step_generator(self, plan: TrainingPlan, dice: torch.Generator) -> None:
         """Descend -E f(fake): no private record is near, so it costs nothing."""
         parameters = list(self.generator.parameters())
-        with torch.autocast(
-            parameters[0].device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"
-        ):
+        with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
             loss = -self.critic(self.generator.draw(plan.fakes, dice)).float().mean()
         _descend(self.generator, torch.autograd.grad(loss, parameters), self.generator_steps)
+
+
+def _load(generator: Generator, arrays: Arrays) -> None:
+    try:
+        check_model(arrays)
+        generator.load_state_dict(state_from_arrays(arrays))
+    except (ValueError, TypeError, RuntimeError) as fault:  # RuntimeError: names or shapes, from torch
+        raise StudyError(f"the order's weights do not fit the study's generator: {fault}") from fault
 
 
 def _optimiser(network: nn.Module, plan: TrainingPlan, rate: float) -> torch.optim.Optimizer:

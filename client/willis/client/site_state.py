@@ -6,9 +6,10 @@ either the round happened, with its answer kept to be sent again, or it did not.
 
 import fcntl
 import hashlib
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,18 +45,37 @@ class SiteMemory:
 
     Args:
         folder: The site's folder of this run; made where missing.
+
+    Raises:
+        StateError: It cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as fault:
+            raise StateError(f"cannot make the site's folder {folder}: {fault.strerror}") from fault
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the run for one round; a late round that is asked for again waits, and finds its answer."""
-        with (self._folder / "lock").open("w") as file:
+        """Hold the run for one round; a late round that is asked for again waits, and finds its answer.
+
+        Raises:
+            StateError: The folder cannot be written.
+        """
+        try:
+            file = (self._folder / "lock").open("w")
+        except OSError as fault:
+            raise StateError(f"cannot write the site's folder {self._folder}: {fault.strerror}") from fault
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def last_before(self, number: int) -> int:
+        """Return the newest round before this one that left a state, 0 where none did."""
+        rounds = (int(path.stem.removeprefix("round-")) for path in self._folder.glob("round-*.pt"))
+        return max((past for past in rounds if past < number), default=0)
 
     def at(self, number: int) -> SiteState | None:
         """Return what a round left, or None where it never ended.
@@ -87,17 +107,31 @@ class SiteMemory:
         """
         path = self._path(state.round)
         part = path.with_suffix(".part")
+        whole = io.BytesIO()  # torch tells a full disk as an error of its own, so the file is written here
+        torch.save(vars(state), whole)
         try:
             with part.open("wb") as file:
-                torch.save(vars(state), file)
+                file.write(whole.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
+            self._sync()  # before the ledger settles and wipes the key
         except OSError as fault:
-            part.unlink(missing_ok=True)
-            raise StateError(f"cannot write the site's state {path}: {fault.strerror}; free some disk") from fault
-        for old in sorted(self._folder.glob("round-*.pt"))[:-_KEPT]:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise StateError(
+                f"cannot write the site's state {path}: {fault.strerror}; free some disk"
+            ) from fault
+        others = sorted(old for old in self._folder.glob("round-*.pt") if old != path)
+        for old in others[: 1 - _KEPT]:
             old.unlink()
+
+    def _sync(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"round-{number:06d}.pt"

@@ -16,7 +16,14 @@ from willis.shared.errors import SiteRefused
 from willis.shared.networks.build import public_generator
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.study import Study, parse_study
-from willis.shared.update import RoundOrder, SiteAnswer, arrays_from_state, clip_update, difference, state_from_arrays
+from willis.shared.update import (
+    RoundOrder,
+    SiteAnswer,
+    arrays_from_state,
+    clip_update,
+    difference,
+    state_from_arrays,
+)
 
 
 def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
@@ -32,7 +39,8 @@ def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
         5. Keep state and answer on disk, settle, answer with the difference of the generator's weights.
 
     Raises:
-        SiteRefused: The study is outside the site's law.
+        SiteRefused: The study is outside the site's law, or has no such round.
+        StudyError: The order's weights do not fit the study; nothing was paid.
         BudgetExhausted: The ledger cannot pay for the round.
         StateError: The site's disk or state is not usable.
     """
@@ -42,6 +50,8 @@ def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
         torch.set_num_threads(settings.threads)
     store = open_store(settings.store)
     _check_store(store, study, settings)
+    if order.round > study.training.rounds:
+        raise SiteRefused(f"round {order.round} was asked for, the study has {study.training.rounds}")
     memory = SiteMemory(settings.state / "runs" / order.run)
     with memory.alone(), open_ledger(settings, study) as ledger:
         done = memory.at(order.round)
@@ -73,7 +83,7 @@ def open_ledger(settings: SiteSettings, study: Study) -> Ledger:
 
 
 def mechanism_of(study: Study, *, steps: int) -> MechanismRun:
-    """Return what ``steps`` critic steps cost: the noise is the least that the whole study's budget allows."""
+    """Return what ``steps`` critic steps cost, with the least noise that the whole study's budget allows."""
     plan = study.privacy
     multiplier = noise_multiplier(
         epsilon=plan.epsilon,
@@ -89,7 +99,9 @@ def _check_store(store: PatchStore, study: Study, settings: SiteSettings) -> Non
     if store.n_subjects < least:
         raise SiteRefused(f"the cohort has {store.n_subjects} subjects, at least {least} are needed")
     if store.spec != study.patch:
-        raise SiteRefused("the site's patches were cut to another specification than the study's; cut them again")
+        raise SiteRefused(
+            "the site's patches were cut to another specification than the study's; cut them again"
+        )
 
 
 def _pay_and_train(
@@ -101,8 +113,11 @@ def _pay_and_train(
     store: PatchStore,
     ledger: Ledger,
 ) -> SiteState:
+    last = memory.last_before(order.round)  # a site that missed a round goes on from the one before
+    past = memory.at(last)
+    adversaries = Adversaries.assemble(study, order.arrays, None if past is None else past.networks)
     # All that the draws meet: under the same noise other patches would let the noise cancel.
-    start = order.digest() + memory.fingerprint(order.round - 1) + store.index.key
+    start = order.digest() + memory.fingerprint(last) + store.index.key
     run = mechanism_of(study, steps=study.training.critic_steps)
     reservation = ledger.reserve(
         study=study.digest(),
@@ -110,8 +125,6 @@ def _pay_and_train(
         inputs=hashlib.sha256(start.encode()).hexdigest(),
         run=run,
     )
-    past = memory.at(order.round - 1)
-    adversaries = Adversaries.assemble(study, order.arrays, None if past is None else past.networks)
     adversaries.train(
         study,
         store=store,

@@ -5,9 +5,7 @@ from pathlib import Path
 import click
 
 
-@click.command(
-    epilog="Example: willis synthesize runs/demo/release --n 2000 --seed 1 --format nnunet --out syn"
-)
+@click.command()
 @click.argument("release", type=click.Path(path_type=Path))
 @click.option("--n", type=click.IntRange(1, 10_000_000), required=True, help="Pairs of image and label.")
 @click.option("--seed", type=click.IntRange(0), required=True, help="The same seed, the same pairs.")
@@ -22,7 +20,13 @@ import click
 @click.option(
     "--batch", type=click.IntRange(1), default=64, show_default=True, help="Pairs in memory at a time."
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto takes CUDA where there is one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of sentences.")
 def synthesize(
     release: Path, *, n: int, seed: int, form: str, out: Path, batch: int, device: str, as_json: bool
@@ -30,6 +34,9 @@ def synthesize(
     """Draw labelled patches from a RELEASE, a folder that `willis simulate` or a coordinator made.
 
     Its digests are checked first. Drawing more costs no more privacy: the figure is the release's.
+
+    \b
+    Example: willis synthesize runs/demo/release --n 2000 --seed 1 --format nnunet --out syn
     """
     import json
 

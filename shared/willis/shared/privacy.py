@@ -61,8 +61,9 @@ class PrivacySpent(Settings):
 
     def sentence(self) -> str:
         """Return the figure, rounded up, with all that it needs to be understood, on one line."""
+        epsilon = math.ceil(self.epsilon * 100 - 1e-6) / 100
         text = (
-            f"epsilon {math.ceil(self.epsilon * 100 - 1e-6) / 100:.2f} at delta {self.delta:g}, unit {self.unit.value}, "
+            f"epsilon {epsilon:.2f} at delta {self.delta:g}, unit {self.unit.value}, "
             f"neighbours {self.relation.value}, accountant {self.accountant}"
         )
         if self.unit is PrivacyUnit.PATCH:

@@ -22,7 +22,7 @@ class PriorPlan(Settings):
     """
 
     family: Family
-    ranges: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known(self) -> "PriorPlan":

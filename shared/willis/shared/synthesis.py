@@ -154,7 +154,7 @@ def _block(
     dice = [public_generator("synthesis", seed, first + i) for i in range(block)]
     latent = torch.stack([torch.randn(generator.latent, generator=die) for die in dice])
     texture = torch.stack([torch.randn((1, *generator.size), generator=die) for die in dice])
-    device = generator.to_patch.weight.device
+    device = next(generator.parameters()).device
     patches = generator(latent.to(device), texture.to(device)).cpu()
     patches[:, -1] = torch.where(patches[:, -1] > 0, 1.0, -1.0)
     return patches

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -13,17 +14,28 @@ _PATH = click.Path(path_type=Path)
 @click.option("--cohort", type=_PATH, help="cohort.csv with real subjects of the study's sites.")
 @click.option("--virtual", type=click.IntRange(min=0), default=0, help="How many of the sites are virtual.")
 @click.option("--out", required=True, type=_PATH, help="The run's folder; new, unless --resume.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="local: in this process. ray: Flower's own simulation engine, for many sites or several GPUs.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--evaluate/--no-evaluate", default=True, help="Judge the release by U-nets.", show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Sites at a time (local).")
+@click.option(
+    "--evaluate/--no-evaluate", default=True, help="Judge the release by U-nets.", show_default=True
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Sites at a time (local)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
 def simulate(
     study: Path,
+    *,
     cohort: Path | None,
     virtual: int,
     out: Path,
-    engine,
+    engine: Literal["local", "ray"],
     resume: bool,
     evaluate: bool,
     workers: int,
@@ -34,6 +46,7 @@ def simulate(
     Leaves in --out: study.toml, sites/, server/, release/, synthetic/, scores.json, metrics.jsonl and
     report.html.
 
+    \b
     Example: willis simulate simulations/studies/demo.toml --virtual 4 --out runs/demo
     """
     from willis.simulations.progress import Show
@@ -60,21 +73,32 @@ def simulate(
 
 @click.group()
 def prior() -> None:
-    """Look at the public, procedural prior (epsilon 0); train a warm start on it."""
+    """Look at the public, procedural prior (epsilon 0); train a warm start on it.
+
+    \b
+    Example: willis prior show simulations/studies/demo.toml --out prior.png
+    """
 
 
 @prior.command("show")
 @click.argument("study", metavar="STUDY.toml", type=_PATH)
-@click.option("--n", type=click.IntRange(min=1, max=10_000), default=32, show_default=True)
+@click.option(
+    "--n",
+    type=click.IntRange(min=1, max=10_000),
+    default=32,
+    show_default=True,
+    help="Patches in the picture.",
+)
 @click.option("--out", required=True, type=_PATH, help="A PNG: every image above its label.")
-def show_prior(study: Path, n: int, out: Path) -> None:
+def show_prior(study: Path, *, n: int, out: Path) -> None:
     """Draw a study's prior into one picture.
 
+    \b
     Example: willis prior show simulations/studies/demo.toml --out prior.png
     """
     from willis.shared.prior.gallery import gallery
+    from willis.shared.prior_draws import draw_prior
     from willis.shared.study import read_study
-    from willis.simulations.pretraining import draw_prior
 
     gallery(draw_prior(read_study(study), n, purpose="show"), out)
     click.echo(f"wrote {out}")
@@ -83,16 +107,23 @@ def show_prior(study: Path, n: int, out: Path) -> None:
 @prior.command("pretrain")
 @click.argument("study", metavar="STUDY.toml", type=_PATH)
 @click.option("--name", required=True, help="What training.warm_start will call it.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--draws", type=click.IntRange(min=64), default=12_000, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=6_000, show_default=True)
-@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--start", default="none", show_default=True, help="A warm start of half the size to go on from.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="A folder."
+)
+@click.option("--draws", type=click.IntRange(min=64), default=12_000, show_default=True, help="Prior draws.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=6_000, show_default=True, help="Generator steps."
+)
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Patches in a step.")
+@click.option(
+    "--start", default="none", show_default=True, help="A warm start of half the size to go on from."
+)
 def pretrain_prior(
-    study: Path, name: str, out: Path, draws: int, steps: int, batch: int, start: str
+    study: Path, *, name: str, out: Path, draws: int, steps: int, batch: int, start: str
 ) -> None:
     """Train a generator and a critic on draws of a study's prior: a warm start that costs epsilon 0.
 
+    \b
     Example: willis prior pretrain simulations/studies/demo.toml --name vessels-48 --out .
     """
     from willis.shared.study import read_study
@@ -107,13 +138,18 @@ def pretrain_prior(
 
 @click.group()
 def bench() -> None:
-    """Measurements, side by side with peers."""
+    """Measurements, side by side with peers.
+
+    \b
+    Example: willis bench list
+    """
 
 
 @bench.command("list")
 def list_benches() -> None:
     """List the measurements.
 
+    \b
     Example: willis bench list
     """
     from willis.simulations.benchmarks.catalogue import BENCHES
@@ -127,9 +163,10 @@ def list_benches() -> None:
 @click.option("--quick", is_flag=True, help="Small sizes: does it run, not how fast.")
 @click.option("--out", type=_PATH, help="A folder for NAME.json and NAME.md; printed alone otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def run_bench(name: str, quick: bool, out: Path | None, as_json: bool) -> None:
+def run_bench(name: str, *, quick: bool, out: Path | None, as_json: bool) -> None:
     """Run one measurement.
 
+    \b
     Example: willis bench run critic-step
     """
     from willis.simulations.benchmarks.catalogue import BENCHES

@@ -1,7 +1,9 @@
 """Train a warm start on prior draws: public, epsilon 0, shipped in ``willis.shared.pretrained``.
 
-No private record is near: the critic and the generator see draws of the procedural prior alone, with the
-hinge loss (Miyato 2018, equations 16 and 17) and the critic's projection of ``networks.critic``.
+No private record is near: the generator and a critic of its own see draws of the procedural prior alone,
+with the hinge loss (Miyato 2018, equations 16 and 17) and the projection of ``networks.critic``. Only the
+generator is kept. The private critic is a fresh one and may be smaller: the length of the noise on its
+gradient grows with the root of its number of parameters.
 """
 
 import hashlib
@@ -10,19 +12,18 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from willis.shared.errors import StudyError
 from willis.shared.networks.build import build_critic, build_generator, choose_device, public_generator
 from willis.shared.networks.critic import project
 from willis.shared.networks.start import shipped_weights
-from willis.shared.patch import LabelledPatches
-from willis.shared.prior.draw import draw_patches
+from willis.shared.prior_draws import draw_prior
 from willis.shared.settings import Settings
 from willis.shared.study import Study
-
 
 Progress = Callable[[int, int], None]
 
@@ -36,38 +37,35 @@ class Recipe(Settings):
         batch: Patches in a step.
         critic_lr: Adam's learning rate of the critic, betas (0, 0.9).
         generator_lr: The same of the generator.
-        start: A shipped warm start to go on from, of half this size: same channels, widths and depth.
+        critic_width: Channels of the first layer of the critic used here.
+        start: A shipped warm start to go on from, of half this size: same channels, width and depth.
         ema: Weight of the past in the exponential mean of the generator's weights that is shipped.
     """
 
-    draws: int = 12_000
-    steps: int = 6_000
-    batch: int = 32
-    critic_lr: float = 1e-3
-    generator_lr: float = 5e-4
+    draws: int = Field(default=12_000, ge=1)
+    steps: int = Field(default=6_000, ge=1)
+    batch: int = Field(default=32, ge=1)
+    critic_lr: float = Field(default=1e-3, gt=0)
+    generator_lr: float = Field(default=5e-4, gt=0)
+    critic_width: int = Field(default=24, ge=1)
     start: str = "none"
-    ema: float = 0.99
+    ema: float = Field(default=0.99, ge=0, lt=1)
 
 
-def draw_prior(study: Study, n: int, *, purpose: str) -> LabelledPatches:
-    """Draw n patches of the study's prior from its public seed."""
-    seed = public_generator(study.seed, "prior", purpose).initial_seed()
-    return draw_patches(
-        study.prior.family, n=n, size=study.patch.size, generator=np.random.default_rng(seed), ranges=study.prior.ranges
-    )
-
-
-def pretrain(study: Study, recipe: Recipe, *, progress: Progress = lambda done, of: None) -> dict[str, Tensor]:
-    """Return weights by name, ``generator.*`` (the mean over steps) and ``critic.*``."""
+def pretrain(
+    study: Study, recipe: Recipe, *, progress: Progress = lambda done, of: None
+) -> dict[str, Tensor]:
+    """Return the generator's weights by name: their exponential mean over the steps."""
     device = choose_device(study.training.device)
     dice = public_generator(study.seed, "pretraining")
     patches = draw_prior(study, recipe.draws, purpose="pretraining")
     generator, mean = build_generator(study).to(device), build_generator(study).to(device)
-    critic = build_critic(study).to(device)
+    networks = study.networks.model_copy(update={"critic_width": recipe.critic_width})
+    critic = build_critic(study.model_copy(update={"networks": networks})).to(device)
     if recipe.start != "none":
         weights = enlarge(shipped_weights(recipe.start), study)
-        for part, network in (("generator", generator), ("generator", mean), ("critic", critic)):
-            network.load_state_dict({key: weights[f"{part}.{key}"] for key in network.state_dict()})
+        generator.load_state_dict(weights)
+        mean.load_state_dict(weights)
     generator_steps = torch.optim.Adam(generator.parameters(), recipe.generator_lr, betas=(0.0, 0.9))
     critic_steps = torch.optim.Adam(critic.parameters(), recipe.critic_lr, betas=(0.0, 0.9))
     precision = torch.autocast(device.type, torch.bfloat16, enabled=study.training.precision == "bfloat16")
@@ -83,29 +81,30 @@ def pretrain(study: Study, recipe: Recipe, *, progress: Progress = lambda done, 
         _descend(loss, generator_steps)
         _follow(mean, generator, recipe.ema)
         progress(step, recipe.steps)
-    parts = {"generator": mean, "critic": critic}
-    return {
-        f"{part}.{key}": value.detach().cpu()
-        for part, network in parts.items()
-        for key, value in network.state_dict().items()
-    }
+    return {key: value.detach().cpu() for key, value in mean.state_dict().items()}
 
 
 def enlarge(weights: dict[str, Tensor], study: Study) -> dict[str, Tensor]:
-    """Return a warm start's weights for patches of twice the side: convolutions as they are, ends tiled.
+    """Return a warm start's weights for patches of twice the side: the seed tiled, all else as it is.
 
-    The generator's seed is repeated along every axis; the critic's score is spread over the larger field,
-    so that it stays the mean of what it was on the tiles.
+    Raises:
+        StudyError: The warm start is not for patches of half the study's side.
     """
-    depth, axes = 2**study.networks.depth, len(study.patch.size)
+    axes, depth = len(study.patch.size), 2**study.networks.depth
     small = [side // depth // 2 for side in study.patch.size]
+    wanted, found = (study.networks.generator_width * depth, *small), weights["seed.bias"].shape
+    if math.prod(found) != math.prod(wanted) or any(side % (2 * depth) for side in study.patch.size):
+        raise StudyError(
+            f"recipe.start must be a warm start for patches of half of {study.patch.size} and of the same "
+            f"[networks]: its seed has shape {tuple(found)}, wanted are "
+            f"{' x '.join(map(str, wanted))} numbers"
+        )
     out = dict(weights)
-    for key in ("generator.seed.weight", "generator.seed.bias"):
-        field = weights[key].T.reshape(-1, weights[key].shape[0] // math.prod(small), *small)
-        tiled = field.repeat(1, 1, *[2] * axes).flatten(1)
-        out[key] = tiled.T.contiguous() if key.endswith("weight") else tiled[0]
-    field = weights["critic.score.weight"].reshape(-1, *small)
-    out["critic.score.weight"] = (field.repeat(1, *[2] * axes) / 2**axes).reshape(1, -1)
+    for key in ("seed.weight", "seed.bias"):
+        columns = weights[key].reshape(weights[key].shape[0], -1).mT  # (latent or 1, channel * field)
+        field = columns.reshape(len(columns), -1, *small)
+        tiled = field.repeat(1, 1, *[2] * axes).flatten(1).mT
+        out[key] = tiled.reshape(-1, *weights[key].shape[1:]).contiguous()
     return out
 
 

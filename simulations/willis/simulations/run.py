@@ -1,38 +1,33 @@
 """A whole study on one machine: hospitals, rounds, release, draws, scores, report; one folder, resumable."""
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
+from flwr.app import UserConfig
 
 from willis.client.app import app as client_app
-from willis.client.cohort import Cohort
-from willis.client.evaluation import run_rows
-from willis.client.store import build_store
+from willis.client.evaluation_rows import Row, judge
 from willis.server.checkpoint import RoundRecord, latest_round
 from willis.server.publishing import publish
 from willis.server.report import write_report
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StateError
-from willis.shared.metrics_sheet import ScoreSheet, write_scores
-from willis.shared.networks.build import choose_device
+from willis.shared.metrics_sheet import ScoreSheet, read_scores
 from willis.shared.networks.start import arrays_of, initial_generator
-from willis.shared.patch import LabelledPatches
 from willis.shared.release import GeneratorRelease, read_release
 from willis.shared.study import Study, read_study
-from willis.shared.synthesis import draw_pairs, export_pairs
+from willis.shared.synthesis import export_pairs
 from willis.simulations.hospitals import Hospitals, prepare, prepared
 from willis.simulations.local_grid import LocalGrid
-from willis.simulations.pretraining import draw_prior
 from willis.simulations.progress import Show
 from willis.simulations.ray_engine import run_with_ray
 
 Engine = Literal["local", "ray"]
 _EXPORTED = 200  # synthetic pairs written as files; `willis synthesize` draws any number
+_ROWS: tuple[Row, ...] = ("real", "synthetic", "prior")
 
 
 @dataclass(frozen=True)
@@ -99,26 +94,16 @@ def simulate(
         export_pairs(release, out / "synthetic", n=_EXPORTED, seed=study.seed, form="nnunet")
     scores = None
     if evaluate:
-        rows = {
-            "real": real_patches(hospitals.training, study, seed=study.seed),
-            "synthetic": draw_pairs(release, n=study.use.synthetic_pairs, seed=study.seed + 1),
-            "prior": draw_prior(study, study.use.synthetic_pairs, purpose="evaluation"),
-        }
-        scores = judge(rows, study, release, test=hospitals.held_out, out=out / "scores.json", show=show)
+        judged = resume and (out / "scores.json").exists()
+        scores = read_scores(out / "scores.json") if judged else None
+        scores = scores or _judge(study, release, hospitals, out=out, show=show)
     write_report(out, out / "report.html")
     return Outcome(out, release, scores)
 
 
-def judge(
-    rows: dict[str, LabelledPatches],
-    study: Study,
-    release: GeneratorRelease,
-    *,
-    test: Cohort,
-    out: Path,
-    show: Show,
+def _judge(
+    study: Study, release: GeneratorRelease, hospitals: Hospitals, *, out: Path, show: Show
 ) -> ScoreSheet:
-    """Train the U-nets of every row, test them on real subjects, write ``scores.json``."""
     with show.task("training and testing U-nets") as advance:
         titles: dict[str, tuple[int, int]] = {}
 
@@ -126,27 +111,15 @@ def judge(
             titles[title] = (done, of)
             advance(sum(part for part, _ in titles.values()), sum(whole for _, whole in titles.values()))
 
-        device = choose_device(study.training.device)
-        found = run_rows(rows, test=test, study=study, device=device, progress=progress)
-    per_site = {name: site.spent for name, site in release.sites.items()}
-    return write_scores(out, found, privacy=release.spent, per_site=per_site)
-
-
-def real_patches(training: Cohort, study: Study, *, seed: int) -> LabelledPatches:
-    """Draw as many patches of real training subjects as the other rows have; they never leave."""
-    chosen = _some_subjects(training, study, seed=seed)
-    with tempfile.TemporaryDirectory() as folder:
-        store = build_store(chosen, study.patch, Path(folder), seed=seed)
-        return store.sample(study.use.synthetic_pairs, np.random.default_rng(seed))
-
-
-def _some_subjects(training: Cohort, study: Study, *, seed: int) -> Cohort:
-    """Return no more subjects than there are patches wanted."""
-    most = study.use.synthetic_pairs
-    if len(training) <= most:
-        return training
-    chosen = np.sort(np.random.default_rng(seed).choice(len(training), most, replace=False))
-    return Cohort(tuple(training.subjects[index] for index in chosen))
+        return judge(
+            release,
+            _ROWS,
+            test=hospitals.held_out,
+            train=hospitals.training,
+            out=out / "scores.json",
+            device=study.training.device,
+            progress=progress,
+        )
 
 
 def _claim(study_path: Path, study: Study, out: Path, *, resume: bool) -> None:
@@ -157,11 +130,13 @@ def _claim(study_path: Path, study: Study, out: Path, *, resume: bool) -> None:
         if read_study(kept).digest() != study.digest():
             raise StateError(f"{out} holds a run of another study; resume with its own {kept}")
         return
-    if out.exists() and any(out.iterdir()):
+    own = {".study.part", "study.sha256"}  # all that a run killed here leaves
+    if out.exists() and {path.name for path in out.iterdir()} - own:
         raise StateError(f"{out} is not empty and holds no run; name another folder")
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(study_path, kept)
     (out / "study.sha256").write_text(study.digest() + "\n", encoding="utf-8")
+    shutil.copyfile(study_path, out / ".study.part")
+    (out / ".study.part").replace(kept)
 
 
 def _released(out: Path) -> GeneratorRelease | None:
@@ -179,7 +154,7 @@ def _train(
             run_with_ray(out / "study.toml", out, sites=hospitals.folder, resume=resume)
             advance(total, total)
             return
-        nodes = [
+        nodes: list[UserConfig] = [
             {"site-settings": str(hospitals.folder / site.name / "site.toml")}
             for site in study.federation.sites
         ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from willis.shared.metrics_table import score_lines
 from willis.simulations.run import Outcome
 
 
@@ -21,15 +22,6 @@ def as_table(outcome: Outcome) -> str:
     lines = ["", "Privacy"]
     lines += [f"  {name}: {site.spent.sentence()}" for name, site in sorted(outcome.release.sites.items())]
     if outcome.scores is not None:
-        rows = outcome.scores.rows
-        unit = "mm" if all(row.spacing_known for row in rows) else "px"
-        lines += ["", "U-net trained on ..., tested on real subjects (not covered by epsilon)"]
-        lines += [f"  {'':<12}{'Dice':>6}   {'95 % interval':<16}{'HD95 ' + unit:>9}{'clDice':>8}{'subjects':>10}"]
-        for row in rows:
-            low, high = row.dice_interval
-            lines.append(
-                f"  {row.name:<12}{row.dice:>6.3f}   {f'{low:.3f} to {high:.3f}':<16}{row.hd95_mm:>9.2f}"
-                f"{row.cldice:>8.3f}{row.n_subjects:>10}"
-            )
+        lines += ["", *score_lines(outcome.scores)]
     lines += ["", f"Report: {outcome.folder / 'report.html'}", f"Release: {outcome.folder / 'release'}"]
     return "\n".join(lines)

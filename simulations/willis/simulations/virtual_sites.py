@@ -13,7 +13,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import nibabel
 import numpy as np
+from PIL import Image
 
 from willis.shared.prior.draw import draw_subject
 from willis.shared.prior.families import Family, parameters_of
@@ -24,13 +26,12 @@ Ranges = Mapping[str, tuple[float, float]]
 # What the sites' scanners differ in: centre of the first and of the last site's range, and its half width.
 _SCANNERS: Mapping[Family, Mapping[str, tuple[float, float, float]]] = {
     Family.VESSELS: {
-        "background": (0.20, 0.30, 0.04),
-        "contrast": (0.65, 0.85, 0.08),
-        "noise": (0.03, 0.05, 0.005),
-        "radius": (2.0, 3.0, 0.6),
+        # Black-blood imaging: dark vessels, of which the prior's bright ones know nothing.
+        "background": (0.45, 0.6, 0.05),
+        "contrast": (-0.3, -0.4, 0.05),
+        "noise": (0.015, 0.03, 0.005),
+        "radius": (2.2, 3.2, 0.5),
         "contrast_by_radius": (0.1, 0.3, 0.1),
-        "outside": (-1, -0.5, 0.3),
-        "spots": (0, 1, 0),
     },
     Family.LESIONS: {
         "background": (0.35, 0.45, 0.04),
@@ -127,13 +128,10 @@ def _write_patient(study: Study, folder: Path, patient: tuple[str, int, float]) 
 
 
 def _write(file: Path, pixels: np.ndarray) -> None:
-    stored = np.clip(np.rint(pixels), 0, 65535).astype(np.uint16)
+    """Write a label as it is (uint8), an image rounded to what a scanner stores (uint16)."""
+    is_label = pixels.dtype == np.uint8
+    stored = pixels if is_label else np.clip(np.rint(pixels), 0, 65535).astype(np.uint16)
     if pixels.ndim == 2:
-        from PIL import Image
-
-        grey = stored.astype(np.uint8) if pixels.dtype == np.uint8 else stored
-        Image.fromarray(grey).save(file, compress_level=1)
+        Image.fromarray(stored).save(file, compress_level=1)
     else:
-        import nibabel
-
         nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), file)

@@ -12,7 +12,6 @@ from willis.shared.networks.critic import Critic
 from willis.shared.networks.generator import Generator
 from willis.shared.study import Study
 
-
 _TORCH_DICE = threading.Lock()  # torch draws first weights from one generator for all threads
 
 
@@ -55,7 +54,9 @@ def choose_device(wish: str) -> torch.device:
     if wish == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wish == "cuda" and not torch.cuda.is_available():
-        raise Unreachable('training.device is "cuda" and this torch finds no CUDA device; use "auto" or "cpu"')
+        raise Unreachable(
+            'training.device is "cuda" and this torch finds no CUDA device; use "auto" or "cpu"'
+        )
     return torch.device(wish)
 
 

@@ -1,5 +1,7 @@
 """The critic, and the projection that keeps it Lipschitz."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class Critic(nn.Module):
         convolution = _CONVOLUTION[len(size)]
         widths = [channels, *[width * 2**level for level in range(depth)]]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             layers += [convolution(inputs, outputs, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers)
         pixels = int(torch.tensor([side // 2**depth for side in size]).prod())

@@ -1,5 +1,7 @@
 """The generator: latent vector and texture in, labelled patches out."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,19 +10,32 @@ _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class _Doubling(nn.Module):
-    """Double every side, add the texture at this resolution, normalise per patch."""
+    """Double every side, normalise per patch."""
 
     def __init__(self, inputs: int, outputs: int, dimensions: int) -> None:
         super().__init__()
         self.convolution = _CONVOLUTION[dimensions](inputs, outputs, kernel_size=3, padding=1)
-        self.texture_gain = nn.Parameter(torch.full((1, outputs, *[1] * dimensions), 0.1))
         # Statistics over one patch's own channels and pixels, never over the batch.
         self.normalisation = nn.GroupNorm(min(8, outputs), outputs)
 
-    def forward(self, hidden: Tensor, texture: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor) -> Tensor:
         hidden = nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
-        hidden = self.normalisation(self.convolution(hidden))
-        return nn.functional.leaky_relu(hidden + self.texture_gain * texture, 0.2)
+        return nn.functional.leaky_relu(self.normalisation(self.convolution(hidden)), 0.2)
+
+
+class _ImageHead(nn.Module):
+    """Add grain to the image alone: what the scanner's noise moves, it never moves the label."""
+
+    def __init__(self, inputs: int, channels: int, dimensions: int) -> None:
+        super().__init__()
+        convolution = _CONVOLUTION[dimensions]
+        self.hidden = convolution(inputs, inputs, kernel_size=3, padding=1)
+        self.grain = nn.Parameter(torch.full((1, inputs, *[1] * dimensions), 0.1))
+        self.image = convolution(inputs, channels, kernel_size=3, padding=1)
+
+    def forward(self, hidden: Tensor, texture: Tensor) -> Tensor:
+        grained = self.hidden(hidden) + self.grain * texture
+        return self.image(nn.functional.leaky_relu(grained, 0.2))
 
 
 class Generator(nn.Module):
@@ -28,8 +43,9 @@ class Generator(nn.Module):
 
     A stack that doubles every side, as there. The differences: nearest-neighbour doubling and a convolution
     instead of a transposed one, which leaves a checkerboard (Odena 2016); per-patch instead of batch
-    normalisation; and a texture input (one normal variate a pixel, as in StyleGAN, Karras 2019, section
-    3.2) so that noise grain need not be encoded in the latent vector.
+    normalisation; and a texture input (one normal variate a pixel, after StyleGAN, Karras 2019, section
+    3.2) that adds grain to the image channels alone: with texture at every level, as there, it speckled
+    the labels.
 
     Args:
         latent: Length of the latent vector.
@@ -50,10 +66,10 @@ class Generator(nn.Module):
         self.seed = nn.Linear(latent, int(torch.tensor(self._seed_shape).prod()))
         widths = [width * 2**level for level in range(depth, -1, -1)]
         self.doublings = nn.ModuleList(
-            _Doubling(inputs, outputs, dimensions)
-            for inputs, outputs in zip(widths, widths[1:], strict=False)
+            _Doubling(inputs, outputs, dimensions) for inputs, outputs in pairwise(widths)
         )
-        self.to_patch = _CONVOLUTION[dimensions](width, channels, kernel_size=3, padding=1)
+        self.to_image = _ImageHead(width, channels - 1, dimensions)
+        self.to_label = _CONVOLUTION[dimensions](width, 1, kernel_size=3, padding=1)
 
     def forward(
         self, latent: Float[Tensor, "patch latent"], texture: Float[Tensor, "patch 1 *space"]
@@ -61,15 +77,14 @@ class Generator(nn.Module):
         """Return patches with every channel in (-1, 1); the label channel is soft."""
         hidden = self.seed(latent).reshape(-1, *self._seed_shape)
         hidden = nn.functional.leaky_relu(hidden, 0.2)
-        for level, doubling in enumerate(self.doublings):
-            step = 2 ** (len(self.doublings) - 1 - level)
-            coarse = texture[(slice(None), slice(None), *[slice(None, None, step)] * len(self.size))]
-            hidden = doubling(hidden, coarse)
-        return torch.tanh(self.to_patch(hidden))
+        for doubling in self.doublings:
+            hidden = doubling(hidden)
+        patch = torch.cat([self.to_image(hidden, texture), self.to_label(hidden)], dim=1)
+        return torch.tanh(patch)
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "patch channel *space"]:
         """Draw n patches; the dice are thrown on the CPU so that every device gives the same ones."""
-        device = self.to_patch.weight.device
+        device = self.to_label.weight.device
         latent = torch.randn((n, self.latent), generator=generator)
         texture = torch.randn((n, 1, *self.size), generator=generator)
         return self(latent.to(device), texture.to(device))

@@ -3,19 +3,16 @@
 import hashlib
 import json
 from importlib import resources
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from willis.shared.errors import StudyError
-from willis.shared.networks.build import build_critic, build_generator
-from willis.shared.networks.critic import Critic
+from willis.shared.networks.build import build_generator
 from willis.shared.networks.generator import Generator
 from willis.shared.study import Study
 
-Part = Literal["generator", "critic"]
 _SHIPPED = resources.files("willis.shared") / "pretrained"
 
 
@@ -31,36 +28,25 @@ def initial_generator(study: Study) -> Generator:
         StudyError: The warm start is unknown, damaged, or was trained for another architecture.
     """
     generator = build_generator(study)
-    _warm(generator, study, "generator")
+    name = study.training.warm_start
+    if name == "none":
+        return generator
+    weights = shipped_weights(name)
+    wanted = {key: tuple(value.shape) for key, value in generator.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    if wanted != found:
+        odd = sorted(set(wanted.items()) ^ set(found.items()))[0]
+        raise StudyError(
+            f'training.warm_start = "{name}" does not fit the study: patch.size, patch.channels and the '
+            f"generator's [networks] must be those it was trained with (first difference: {odd[0]} {odd[1]})"
+        )
+    generator.load_state_dict(weights)
     return generator
-
-
-def initial_critic(study: Study) -> Critic:
-    """Return the critic that every site starts from; see :func:`initial_generator`."""
-    critic = build_critic(study)
-    _warm(critic, study, "critic")
-    return critic
 
 
 def arrays_of(network: nn.Module) -> dict[str, np.ndarray]:
     """Return a network's weights as float32 arrays by name."""
     return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
-
-
-def _warm(network: nn.Module, study: Study, part: Part) -> None:
-    name = study.training.warm_start
-    if name == "none":
-        return
-    weights = shipped_weights(name)
-    wanted = {f"{part}.{key}": tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in weights.items() if key.startswith(f"{part}.")}
-    if wanted != found:
-        odd = sorted(set(wanted.items()) ^ set(found.items()))[0]
-        raise StudyError(
-            f'training.warm_start = "{name}" does not fit the study\'s {part}: patch.size, patch.channels and '
-            f"[networks] must be those it was trained with (first difference: {odd[0]} {odd[1]})"
-        )
-    network.load_state_dict({key.removeprefix(f"{part}."): weights[key] for key in found})
 
 
 def shipped_weights(name: str) -> dict[str, torch.Tensor]:

@@ -61,7 +61,9 @@ def as_markdown(result: Measured) -> str:
 def write(result: Measured, folder: Path) -> None:
     """Write NAME.json and NAME.md into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{result.name}.json").write_text(json.dumps(result.values(), indent=1) + "\n", encoding="utf-8")
+    (folder / f"{result.name}.json").write_text(
+        json.dumps(result.values(), indent=1) + "\n", encoding="utf-8"
+    )
     (folder / f"{result.name}.md").write_text(as_markdown(result), encoding="utf-8")
 
 

@@ -1,0 +1,111 @@
+"""The site's own law: what it forbids is refused before anything is paid."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from willis.client.cohort import read_cohort
+from willis.client.site import SiteSettings, read_site
+from willis.client.store import build_store
+from willis.client.training import open_ledger, train_round
+from willis.shared.errors import SiteRefused, StateError, StudyError
+from willis.shared.networks.start import arrays_of, initial_generator
+from willis.shared.study import Study
+from willis.shared.update import RoundOrder
+
+
+@pytest.fixture
+def site(tmp_path, phantom_cohort):
+    """Make a site of six subjects."""
+    table = phantom_cohort(subjects=6, sites=("site-a",), side=20)
+
+    def make(study: Study, **law) -> SiteSettings:
+        build_store(read_cohort(table), study.patch, tmp_path / "a" / "patches", seed=study.seed)
+        known = {"epsilon_cap": study.privacy.epsilon, "delta": study.privacy.delta, "threads": 1}
+        return SiteSettings(name="site-a", cohort=table, state=tmp_path / "a", **(known | law))
+
+    return make
+
+
+def an_order(study: Study) -> RoundOrder:
+    return RoundOrder(
+        study_json=study.model_dump_json(),
+        study_digest=study.digest(),
+        run="run-1",
+        round=1,
+        arrays=arrays_of(initial_generator(study)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "law", "told"),
+    [
+        ({"federation": {"minimum_subjects": 7}}, {}, "has 6 subjects, at least 7 are needed"),
+        ({}, {"minimum_subjects": 8}, "has 6 subjects, at least 8 are needed"),
+        ({}, {"epsilon_cap": 7.9}, "privacy.epsilon is 8, the site allows at most 7.9"),
+        ({}, {"delta": 1e-4}, "privacy.delta is 0.001, the site allows at most 0.0001"),
+        ({}, {"max_update_norm": 50.0}, "federation.update_norm is 100, the site allows at most 50"),
+        ({}, {"studies": ("0" * 64,)}, "not among those that the site agreed to"),
+        ({}, {"name": "site-x"}, 'the study names no site "site-x"; it knows site-a, site-b'),
+    ],
+)
+def test_what_the_sites_law_forbids_is_refused_before_anything_is_paid(site, tiny_study, changes, law, told):
+    study = tiny_study(**changes)
+    settings = site(study, **{key: value for key, value in law.items() if key != "name"})
+    settings = settings.model_copy(update={"name": law.get("name", "site-a")})
+    with pytest.raises(SiteRefused, match=told):
+        train_round(an_order(study), settings)
+    assert not settings.ledger.exists()
+
+
+def test_patches_cut_to_another_specification_are_refused(site, tiny_study):
+    settings = site(tiny_study())
+    other = tiny_study(patch={"percentiles": [1, 99]})
+    with pytest.raises(SiteRefused, match="cut to another specification"):
+        train_round(an_order(other), settings)
+    assert not settings.ledger.exists()
+
+
+@pytest.mark.parametrize("spoil", ["name", "shape", "nan"])
+def test_weights_that_do_not_fit_are_refused_before_anything_is_paid(site, tiny_study, spoil):
+    study = tiny_study()
+    settings, order = site(study), an_order(study)
+    arrays = dict(order.arrays)
+    if spoil == "name":
+        arrays["seed.other"] = arrays.pop("seed.bias")
+    else:
+        arrays["seed.bias"] = np.full_like(arrays["seed.bias"], np.nan)[: None if spoil == "nan" else -1]
+    with pytest.raises(StudyError, match="do not fit the study's generator"):
+        train_round(replace(order, arrays=arrays), settings)
+    with open_ledger(settings, study) as ledger:
+        assert ledger.rows() == []
+
+
+def test_no_store_no_training(site, tiny_study):
+    study = tiny_study()
+    settings = site(study)
+    (settings.store / "index.json").unlink()
+    with pytest.raises(StateError, match="holds no complete patch store"):
+        train_round(an_order(study), settings)
+
+
+def test_site_toml_is_read_with_paths_from_its_own_folder(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text('name = "a"\ncohort = "in/cohort.csv"\nstate = "."\nepsilon_cap = 3\ndelta = 1e-3\n')
+    settings = read_site(path)
+    assert settings.cohort == tmp_path / "in" / "cohort.csv"
+    assert settings.ledger == tmp_path / "ledger.sqlite"
+
+
+def test_every_fault_of_a_site_toml_is_told_at_once(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text('name = "A B"\ncohort = "c.csv"\nstate = "."\nepsilon_cap = nan\ndelta = 1\nthread = 2\n')
+    with pytest.raises(StateError) as caught:
+        read_site(path)
+    assert sorted(problem.split(":")[0] for problem in caught.value.problems) == [
+        "delta",
+        "epsilon_cap",
+        "name",
+        "thread",
+    ]
