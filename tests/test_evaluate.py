@@ -232,3 +232,16 @@ def test_prior_draws_are_named_by_their_purpose(tiny_study):
     assert torch.equal(some[:2], same)
     assert not np.allclose(some, draw_prior(study, 3, purpose="b"))
     assert not np.allclose(some, draw_prior(tiny_study(seed=2), 3, purpose="a"))
+
+
+def test_a_simulated_release_gets_the_scores_of_its_simulation(tiny_study_file, phantom_cohort, tmp_path):
+    study, cohort, out = tiny_study_file(), phantom_cohort(subjects=8), tmp_path / "run"
+    words = ["simulate", study, "--cohort", cohort, "--out", out, "--json"]
+    simulated = CliRunner().invoke(willis, [str(word) for word in words])
+    assert simulated.exit_code == 0, simulated.output
+    scores = tmp_path / "again.json"
+    tables = ("--test", out / "held_out.csv", "--train", out / "training.csv")
+    result = run(out / "release", *tables, "--rows", "real,synthetic,prior", "--out", scores)
+    assert result.exit_code == 0, result.output
+    assert read_scores(scores) == read_scores(out / "scores.json")
+    assert json.loads(simulated.stdout)["scores"] == json.loads(scores.read_text())

@@ -54,6 +54,13 @@ def test_every_fault_is_told_at_once_with_the_path_of_its_key(tiny_study):
         assert value in told[key], key
 
 
+def test_sites_that_are_all_refused_are_not_also_called_too_few(tiny_study):
+    with pytest.raises(StudyError) as caught:
+        tiny_study(federation={"sites": [{"name": "site-a", "subjects": 0}]})
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith("federation.sites.0.subjects: ")
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [

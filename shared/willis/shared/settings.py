@@ -54,8 +54,23 @@ def parse(
     try:
         return kind.model_validate(values)
     except ValidationError as fault:
-        problems = [_problem(item) for item in fault.errors()]
+        problems = [_problem(item) for item in _told_once(fault.errors())]
         raise error(f"{where} does not fit ({len(problems)} problems)", problems) from fault
+
+
+def _told_once(items: list) -> list:
+    """Leave out a list that is too short only because its items are the ones refused."""
+    places = [item["loc"] for item in items]
+    return [
+        item
+        for item in items
+        if not (
+            item["type"] == "too_short"
+            and any(
+                len(place) > len(item["loc"]) and place[: len(item["loc"])] == item["loc"] for place in places
+            )
+        )
+    ]
 
 
 def _problem(item) -> str:

@@ -34,26 +34,51 @@ class Hospitals:
     held_out: Cohort
 
 
-def prepare(study: Study, run: Path, *, cohort: Path | None, virtual: int, show: Show) -> Hospitals:
-    """Bring every site of a study to where it can train.
+@dataclass(frozen=True)
+class Survey:
+    """Who fills the sites of a study; nothing is written yet.
+
+    Attributes:
+        real: Real subjects, of some or all of the study's sites.
+        virtual: Names of the other sites.
+    """
+
+    real: Cohort
+    virtual: Sequence[str]
+
+
+def survey(study: Study, *, cohort: Path | None, virtual: int) -> Survey:
+    """Find who fills the sites of a study.
 
     Args:
         study: The protocol.
-        run: The run's folder.
         cohort: Real subjects, of some or all of the study's sites.
         virtual: How many of the other sites are virtual.
-        show: For progress.
 
     Raises:
         StudyError: A site of the study has neither real nor virtual subjects, or has both.
         CohortError: A cohort cannot be used.
     """
     real = read_cohort(cohort) if cohort is not None else Cohort(())
-    made = _virtual_sites(study, real, virtual)
-    subjects = list(real.subjects)
-    if made:
-        with show.task(f"drawing patients of {len(made)} virtual sites") as advance:
-            table = make_cohort(study, made, folder=run / "virtual", progress=advance)
+    return Survey(real, _virtual_sites(study, real, virtual))
+
+
+def prepare(study: Study, run: Path, found: Survey, *, show: Show) -> Hospitals:
+    """Bring every site of a study to where it can train.
+
+    Args:
+        study: The protocol.
+        run: The run's folder.
+        found: Who fills its sites.
+        show: For progress.
+
+    Raises:
+        CohortError: A cohort cannot be cut into patches.
+    """
+    subjects = list(found.real.subjects)
+    if found.virtual:
+        with show.task(f"drawing patients of {len(found.virtual)} virtual sites") as advance:
+            table = make_cohort(study, found.virtual, folder=run / "virtual", progress=advance)
         subjects += read_cohort(table).subjects
     training, held_out = split(Cohort(tuple(subjects)), study.use.held_out, seed=study.seed)
     write_table(training, run / "training.csv")

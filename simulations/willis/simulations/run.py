@@ -20,7 +20,7 @@ from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.release import GeneratorRelease, read_release
 from willis.shared.study import Study, read_study
 from willis.shared.synthesis import export_pairs
-from willis.simulations.hospitals import Hospitals, prepare, prepared
+from willis.simulations.hospitals import Hospitals, prepare, prepared, survey
 from willis.simulations.local_grid import LocalGrid
 from willis.simulations.progress import Show
 from willis.simulations.ray_engine import run_with_ray
@@ -83,9 +83,12 @@ def simulate(
     """
     show = show or Show(quiet=True)
     study = read_study(study_path)
-    _claim(study_path, study, out, resume=resume)
+    _check_free(study, out, resume=resume)
     hospitals = prepared(study, out) if resume else None
-    hospitals = hospitals or prepare(study, out, cohort=cohort, virtual=virtual, show=show)
+    if hospitals is None:
+        found = survey(study, cohort=cohort, virtual=virtual)  # refused before anything is written
+        _claim(study_path, study, out)
+        hospitals = prepare(study, out, found, show=show)
     release = _released(out) if resume else None
     if release is None:
         _train(study, out, hospitals, engine=engine, workers=workers, show=show)
@@ -122,7 +125,7 @@ def _judge(
         )
 
 
-def _claim(study_path: Path, study: Study, out: Path, *, resume: bool) -> None:
+def _check_free(study: Study, out: Path, *, resume: bool) -> None:
     kept = out / "study.toml"
     if kept.exists():
         if not resume:
@@ -133,10 +136,13 @@ def _claim(study_path: Path, study: Study, out: Path, *, resume: bool) -> None:
     own = {".study.part", "study.sha256"}  # all that a run killed here leaves
     if out.exists() and {path.name for path in out.iterdir()} - own:
         raise StateError(f"{out} is not empty and holds no run; name another folder")
+
+
+def _claim(study_path: Path, study: Study, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "study.sha256").write_text(study.digest() + "\n", encoding="utf-8")
     shutil.copyfile(study_path, out / ".study.part")
-    (out / ".study.part").replace(kept)
+    (out / ".study.part").replace(out / "study.toml")
 
 
 def _released(out: Path) -> GeneratorRelease | None:
