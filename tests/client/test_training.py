@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from willis.client import ledger as ledger_module
-from willis.client import site_state, training
+from willis.client import training
 from willis.client.adversaries import Adversaries
 from willis.client.cohort import read_cohort
 from willis.client.ledger import Ledger
@@ -18,6 +18,7 @@ from willis.client.site import SiteSettings
 from willis.client.site_state import SiteMemory
 from willis.client.store import build_store
 from willis.client.training import open_ledger, train_round
+from willis.shared import whole_file
 from willis.shared.errors import BudgetExhausted, SiteRefused, StateError
 from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.study import Study
@@ -256,7 +257,7 @@ def test_a_round_whose_state_could_not_be_kept_is_redone_for_nothing(site, tiny_
         def __getattr__(self, name):
             return getattr(os, name)
 
-    monkeypatch.setattr(site_state, "os", NoRoom())
+    monkeypatch.setattr(whole_file, "os", NoRoom())
     with pytest.raises(StateError, match="No space left on device; free some disk"):
         train_round(an_order(study, 2), settings)
     assert [row.settled for row in rows(settings, study)] == [True, False]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from willis.server import checkpoint as disk
 from willis.server.checkpoint import (
     Checkpoint,
     RoundRecord,
@@ -102,7 +101,7 @@ def test_disk_full_leaves_the_round_before(tmp_path, monkeypatch, failing, which
                 raise full
             synced(handle)
 
-        monkeypatch.setattr(disk.os, "fsync", fsync)
+        monkeypatch.setattr(os, "fsync", fsync)
     else:
         moved = os.replace
 
@@ -111,7 +110,7 @@ def test_disk_full_leaves_the_round_before(tmp_path, monkeypatch, failing, which
                 raise full
             moved(old, new)
 
-        monkeypatch.setattr(disk.os, "replace", replace)
+        monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(StateError, match="No space left"):
         save(tmp_path, state(2))
     monkeypatch.undo()
@@ -137,7 +136,7 @@ def test_kill_in_the_middle_of_a_write_leaves_the_round_before(tmp_path, killed_
 
             return call
 
-        disk.os.fsync, disk.os.replace = dying(os.fsync), dying(os.replace)
+        os.fsync, os.replace = dying(os.fsync), dying(os.replace)
         save(tmp_path, state(2))
         os._exit(0)
     _, status = os.waitpid(child, 0)

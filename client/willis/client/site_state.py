@@ -7,9 +7,8 @@ either the round happened, with its answer kept to be sent again, or it did not.
 import fcntl
 import hashlib
 import io
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from willis.shared.errors import StateError
+from willis.shared.whole_file import write_whole
 
 _KEPT = 2  # files of past rounds: enough to answer the last order again
 
@@ -105,33 +105,13 @@ class SiteMemory:
         Raises:
             StateError: The disk is full or not writable; nothing changed.
         """
-        path = self._path(state.round)
-        part = path.with_suffix(".part")
         whole = io.BytesIO()  # torch tells a full disk as an error of its own, so the file is written here
         torch.save(vars(state), whole)
-        try:
-            with part.open("wb") as file:
-                file.write(whole.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            self._sync()  # before the ledger settles and wipes the key
-        except OSError as fault:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise StateError(
-                f"cannot write the site's state {path}: {fault.strerror}; free some disk"
-            ) from fault
+        path = self._path(state.round)
+        write_whole(path, whole.getvalue())  # on the disk before the ledger settles and wipes the key
         others = sorted(old for old in self._folder.glob("round-*.pt") if old != path)
         for old in others[: 1 - _KEPT]:
             old.unlink()
-
-    def _sync(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"round-{number:06d}.pt"

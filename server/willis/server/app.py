@@ -6,11 +6,11 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from willis.server.checkpoint import write_whole
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StudyError, WillisError
 from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.study import read_study
+from willis.shared.whole_file import write_whole
 
 app = ServerApp()
 

@@ -5,7 +5,6 @@ Every round leaves two files, ``checkpoint-NNNNNN.safetensors`` (model and avera
 without it never happened.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from willis.shared.privacy import PrivacySpent
 from willis.shared.settings import Settings, parse
 from willis.shared.study import Name, Study
 from willis.shared.update import Arrays, Digest, check_model, digest
+from willis.shared.whole_file import write_whole
 
 _KEPT = 2
 
@@ -180,38 +180,8 @@ def mend_metrics(path: Path, history: tuple[RoundRecord, ...]) -> None:
         write_whole(path, "".join([*whole, *lacking]).encode())
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, it holds the old bytes or the new ones, never a part.
-
-    Raises:
-        StateError: The disk is full or not writable; what was there before stands.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    except OSError as fault:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise StateError(
-            f"cannot write {path}: {fault.strerror}; free some disk and resume, the round before stands"
-        ) from fault
-
-
 def _path(folder: Path, number: int, ending: str) -> Path:
     return folder / f"checkpoint-{number:06d}.{ending}"
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _prune(folder: Path) -> None:

@@ -22,7 +22,7 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
-from willis.server.checkpoint import RoundRecord, write_whole
+from willis.server.checkpoint import RoundRecord
 from willis.shared.errors import StateError
 from willis.shared.metrics_sheet import ScoreSheet, read_scores
 from willis.shared.patch import LabelledPatches
@@ -32,6 +32,7 @@ from willis.shared.release import GeneratorRelease, read_release
 from willis.shared.settings import parse
 from willis.shared.study import Study, read_study
 from willis.shared.synthesis import draw_pairs
+from willis.shared.whole_file import write_whole
 
 _PAIRS = 16
 _MOST_ROUNDS = 200  # lines of the table of rounds

@@ -1,7 +1,5 @@
 """The file that declares an evaluation: ``scores.json``."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,6 +10,7 @@ from willis.shared.errors import StateError
 from willis.shared.metrics_scores import PairedDifference, SegmentationScores
 from willis.shared.privacy import PrivacySpent
 from willis.shared.settings import Settings
+from willis.shared.whole_file import write_whole
 
 NOT_COVERED = (
     "These scores are statistics of real subjects. The privacy figure covers the generator and what is drawn "
@@ -85,12 +84,7 @@ def write_scores(
         differences=evaluation.differences,
         privacy=SheetPrivacy(**privacy.model_dump(), per_site=dict(per_site or {})),
     )
-    try:
-        _replace(path, sheet.model_dump_json(indent=2) + "\n")
-    except OSError as fault:
-        raise StateError(
-            f"cannot write {path}: {type(fault).__name__}: {fault.strerror}; an earlier file is untouched"
-        ) from fault
+    write_whole(path, (sheet.model_dump_json(indent=2) + "\n").encode())
     return sheet
 
 
@@ -106,17 +100,3 @@ def read_scores(path: Path) -> ScoreSheet:
         raise StateError(f"cannot read {path}: {type(fault).__name__}; evaluate the release first") from fault
     except ValueError as fault:
         raise StateError(f"{path} is no sheet of scores; evaluate the release again", [str(fault)]) from fault
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

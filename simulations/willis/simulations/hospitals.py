@@ -6,6 +6,7 @@ Every site of the study gets ``sites/NAME/`` with what a real one would have: it
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from willis.client.site import SiteSettings, read_site
 from willis.client.store import build_store, open_store
 from willis.shared.errors import StudyError
 from willis.shared.study import Study
+from willis.shared.whole_file import write_whole
 from willis.simulations.progress import Show
 from willis.simulations.virtual_sites import make_cohort
 
@@ -105,15 +107,14 @@ def prepared(study: Study, run: Path) -> Hospitals | None:
 def write_table(cohort: Cohort, path: Path) -> None:
     """Write a cohort as a table that :func:`~willis.client.cohort.read_cohort` reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("subject", "site", "image", "label"))
-        for subject in cohort.subjects:
-            for scan in subject.scans:
-                image = "" if scan.image is None else scan.image.resolve()
-                writer.writerow((subject.name, subject.site, image, scan.label.resolve()))
-    part.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("subject", "site", "image", "label"))
+    for subject in cohort.subjects:
+        for scan in subject.scans:
+            image = "" if scan.image is None else scan.image.resolve()
+            writer.writerow((subject.name, subject.site, image, scan.label.resolve()))
+    write_whole(path, text.getvalue().encode())
 
 
 def _virtual_sites(study: Study, real: Cohort, virtual: int) -> Sequence[str]:
