@@ -108,11 +108,12 @@ def _judge(
     study: Study, release: GeneratorRelease, hospitals: Hospitals, *, out: Path, show: Show
 ) -> ScoreSheet:
     with show.task("training and testing U-nets") as advance:
-        titles: dict[str, tuple[int, int]] = {}
+        done_of: dict[str, int] = {}
+        steps = len(_ROWS) * study.use.seeds * study.use.unet_steps + len(hospitals.held_out)
 
-        def progress(title: str, done: int, of: int) -> None:
-            titles[title] = (done, of)
-            advance(sum(part for part, _ in titles.values()), sum(whole for _, whole in titles.values()))
+        def progress(title: str, done: int, _of: int) -> None:
+            done_of[title] = done
+            advance(sum(done_of.values()), steps)
 
         return judge(
             release,
