@@ -26,7 +26,7 @@ from willis.server.checkpoint import RoundRecord
 from willis.shared.errors import StateError
 from willis.shared.metrics_sheet import ScoreSheet, read_scores
 from willis.shared.patch import LabelledPatches
-from willis.shared.prior.draw import draw_patches
+from willis.shared.prior_draws import draw_prior
 from willis.shared.privacy import PrivacySpent, PrivacyUnit
 from willis.shared.release import GeneratorRelease, read_release
 from willis.shared.settings import parse
@@ -163,10 +163,7 @@ def _samples(found: RunFindings) -> list[tuple[str, str, list[str]]]:
         drawn = draw_pairs(found.release, n=_PAIRS, seed=study.seed, device="cpu")
         note = f"Drawn from the release with seed {study.seed}, the first {_PAIRS}, not selected."
         samples.append(("Synthetic", note, _pictures(drawn)))
-    dice = np.random.default_rng(study.seed)
-    prior = draw_patches(
-        study.prior.family, n=_PAIRS, size=study.patch.size, generator=dice, ranges=study.prior.ranges
-    )
+    prior = draw_prior(study, _PAIRS, purpose="report")
     note = f"Drawn from the study's public procedural prior, {study.prior.family.value}. It costs epsilon 0."
     return [*samples, ("Prior", note, _pictures(prior))]
 

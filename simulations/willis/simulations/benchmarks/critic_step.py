@@ -10,6 +10,7 @@ of the same repeat.
 import copy
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -54,6 +55,8 @@ def _measure(width: int, side: int, device: torch.device, *, repeats: int) -> li
     ways = _ways(_willis(_study(width, side), patches[0]))
     taken: dict[str, list[float]] = {name: [] for name in ways}
     steps = {name: _step(width, side, device, gradient) for name, (_, gradient) in ways.items()}
+    # The critic's input needs no gradient, which Opacus' hooks remark on at every step.
+    warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
     for repeat in range(repeats + 1):
         for name, step in steps.items():
             started = time.perf_counter()
