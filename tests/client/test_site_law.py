@@ -41,7 +41,7 @@ def an_order(study: Study) -> RoundOrder:
 @pytest.mark.parametrize(
     ("changes", "law", "told"),
     [
-        ({"federation": {"minimum_subjects": 7}}, {}, "has 6 subjects, at least 7 are needed"),
+        ({"privacy": {"unit": "patch"}}, {}, "the study's unit is patch, the site's is subject"),
         ({}, {"minimum_subjects": 8}, "has 6 subjects, at least 8 are needed"),
         ({}, {"epsilon_cap": 7.9}, "privacy.epsilon is 8, the site allows at most 7.9"),
         ({}, {"delta": 1e-4}, "privacy.delta is 0.001, the site allows at most 0.0001"),
@@ -109,3 +109,47 @@ def test_every_fault_of_a_site_toml_is_told_at_once(tmp_path):
         "name",
         "thread",
     ]
+
+
+MORE = {
+    "minimum_subjects": 7,
+    "sites": [{"name": "site-a", "subjects": 9}, {"name": "site-b", "subjects": 9}],
+}
+
+
+def test_an_agreed_study_meets_the_true_number_of_subjects(site, tiny_study):
+    study = tiny_study(federation=MORE)
+    with pytest.raises(SiteRefused, match="has 6 subjects, at least 7 are needed"):
+        train_round(an_order(study), site(study, studies=(study.digest(),)))
+
+
+def test_a_study_that_nobody_agreed_to_cannot_count_the_cohort(site, tiny_study):
+    """Its minimum meets the public figure alone: 7 of declared 9 is taken although 6 are there."""
+    study = tiny_study(federation=MORE)
+    assert train_round(an_order(study), site(study)).site == "site-a"
+
+
+def test_a_ledger_that_was_lost_between_two_rounds_does_not_pay_on(site, tiny_study):
+    study = tiny_study()
+    settings = site(study)
+    first = an_order(study)
+    train_round(first, settings)
+    for file in settings.ledger.parent.glob("ledger.sqlite*"):
+        file.unlink()
+    second = RoundOrder(
+        study_json=first.study_json,
+        study_digest=first.study_digest,
+        run=first.run,
+        round=2,
+        arrays=first.arrays,
+    )
+    with pytest.raises(StateError, match="lost rows"):
+        train_round(second, settings)
+
+
+def test_cohorts_that_share_patients_can_share_a_ledger(site, tiny_study, tmp_path):
+    study = tiny_study()
+    settings = site(study).model_copy(update={"ledger_file": tmp_path / "joint.sqlite"})
+    train_round(an_order(study), settings)
+    assert (tmp_path / "joint.sqlite").exists()
+    assert not (settings.state / "ledger.sqlite").exists()

@@ -22,7 +22,7 @@ def files_of_at_most(size: int):
 
 
 def a_state(number: int, size: int = 10) -> SiteState:
-    return SiteState(number, "0" * 64, number, {"critic": {"w": torch.ones(size)}}, {"w": torch.zeros(3)})
+    return SiteState(number, "0" * 64, number, "", {"critic": {"w": torch.ones(size)}}, {"w": torch.zeros(3)})
 
 
 @pytest.mark.parametrize("room", [0, 4096, 300_000])

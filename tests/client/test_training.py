@@ -220,7 +220,7 @@ def test_an_answer_is_bounded_by_the_study(site, tiny_study):
 
 def test_the_unit_patch_is_answered_with_the_patients_figure(site, tiny_study):
     study = tiny_study(privacy={"unit": "patch"}, training={"rounds": 1})
-    spent = train_round(an_order(study), site(study)).spent
+    spent = train_round(an_order(study), site(study, unit="patch")).spent
     assert spent.patient_epsilon is not None
     assert spent.patient_epsilon > spent.epsilon
     assert "NOT a patient's privacy: per patient epsilon" in spent.sentence()

@@ -194,3 +194,14 @@ def test_the_digest_depends_on_every_value(tiny_study):
         for changes in ({}, {"seed": 2}, {"privacy": {"epsilon": 7.99}}, {"training": {"rounds": 4}})
     }
     assert len(digests) == 4
+
+
+def test_a_minimum_above_what_a_site_declares_is_refused(tiny_study):
+    with pytest.raises(StudyError, match=r"at most what every site declares \(6\), got 7"):
+        tiny_study(federation={"minimum_subjects": 7})
+
+
+@pytest.mark.parametrize("value", ["8", True])
+def test_text_or_truth_is_no_number(tiny_study, value):
+    with pytest.raises(StudyError, match=r"privacy\.epsilon: must be a number, got"):
+        tiny_study(privacy={"epsilon": value})

@@ -23,6 +23,7 @@ from willis.simulations import run
 from willis.simulations.run import simulate
 
 KILLS = 10
+LINES = 16  # two for each step: an instant is a place in the run, however busy the machine, and some more
 SITES = ("site-a", "site-b")
 processes = multiprocessing.get_context("fork")  # quick: everything is imported already
 
@@ -82,11 +83,14 @@ def go_on(study: Path, folder: Path, cohort: Path) -> None:
     simulate(study, out=folder, cohort=cohort, resume=True, evaluate=False)
 
 
-def killed(after: float, study: Path, folder: Path, cohort: Path) -> bool:
-    """Run in a process of its own, and kill it after some seconds; whether it was still alive then."""
+def killed(lines: int, seconds: float, study: Path, folder: Path, cohort: Path, diary: Path) -> bool:
+    """Run in a process of its own, kill it some seconds after so many lines; whether it was alive then."""
     child = processes.Process(target=go_on, args=(study, folder, cohort))
+    until = len(diary.read_text().splitlines()) + lines
     child.start()
-    child.join(after)
+    while child.is_alive() and len(diary.read_text().splitlines()) < until:
+        time.sleep(0.002)
+    child.join(seconds)
     alive = child.exitcode is None
     if alive and child.pid is not None:
         os.kill(child.pid, signal.SIGKILL)
@@ -107,7 +111,9 @@ def test_ten_kills_at_random_instants_cost_nothing_and_change_nothing(
     dice, kills, number, stages = random.Random(7), 0, 0, set()
     while kills < KILLS:
         folder = tmp_path / f"run-{number}"
-        while kills < KILLS and killed(dice.uniform(0.02, 0.7) * whole, study, folder, cohort):
+        while kills < KILLS and killed(
+            dice.randrange(LINES), dice.uniform(0, whole / 20), study, folder, cohort, diary
+        ):
             kills += 1
             stages.add(latest_round(folder / "server"))
             check_paid(folder, diary)

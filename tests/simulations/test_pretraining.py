@@ -53,6 +53,16 @@ def test_pretraining_repeats_from_its_public_seed(tiny_study):
     assert not torch.equal(one["seed.bias"], other["seed.bias"])
 
 
+def test_the_generator_stands_still_while_the_critic_goes_first(tiny_study):
+    """With every step the critic's own, the generator comes back as it was built; with one less it moved."""
+    study = tiny_study()
+    built = build_generator(study).state_dict()
+    still = pretrain(study, Recipe(draws=8, steps=3, batch=4, critic_first=3))
+    moved = pretrain(study, Recipe(draws=8, steps=3, batch=4, critic_first=2))
+    assert all(torch.equal(still[name], value) for name, value in built.items())
+    assert any(not torch.equal(moved[name], value) for name, value in built.items())
+
+
 def test_what_is_shipped_is_the_exponential_mean_over_the_steps(tiny_study):
     """At weight 0 it is the last step's generator, at 0.99 it stays near the first."""
     study = tiny_study()

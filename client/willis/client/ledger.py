@@ -114,14 +114,14 @@ class Ledger:
         """
         if not (epsilon_cap > 0 and math.isfinite(epsilon_cap)):
             raise ValueError(f"epsilon_cap must be positive and finite, got {epsilon_cap}")
-        # Refuses what is impossible, before there is a file.
         accounting.spent([], delta=delta, unit=unit, patches_per_patient=patches_per_patient)
+        owner = {"cohort": cohort, "unit": unit.value, "patches per patient": str(patches_per_patient)}
         with _explained(path):
             if not path.exists():
-                _make(path, cohort=cohort, unit=unit)
+                _make(path, **owner)
             os.chmod(path, 0o600)
             with closing(_connect(path)) as database:
-                genesis = _check_owner(path, database, cohort=cohort, unit=unit.value)
+                genesis = _check_owner(path, database, **owner)
             return cls(path, _connect(path), epsilon_cap, (delta, unit, patches_per_patient), genesis)
 
     def reserve(self, *, study: str, purpose: str, inputs: str, run: MechanismRun) -> Reservation:
@@ -280,7 +280,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _make(path: Path, *, cohort: str, unit: PrivacyUnit) -> None:
+def _make(path: Path, **owner: str) -> None:
     """Build the file aside and put it in place in one step, unless another process was first."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -289,7 +289,7 @@ def _make(path: Path, *, cohort: str, unit: PrivacyUnit) -> None:
         with closing(_connect(aside)) as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(_SCHEMA)
-            about = {"version": "1", "cohort": cohort, "unit": unit.value, "secret": secrets.token_hex(32)}
+            about = {"version": "1", **owner, "secret": secrets.token_hex(32)}
             database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
         with suppress(FileExistsError):
             os.link(aside, path)

@@ -15,14 +15,18 @@ from willis.client.randomness import SecretRandom
 
 Vector = Sequence[Tensor]
 
-# A gradient made in half precision may pass its norm by 0.2 % (measured); clipping is in float32, and the
-# factor leaves room for the rounding of the norm and of the product.
+# Room for the rounding of the scaled vector to float32.
 _ROOM = 1 - 1e-5
 
 
 def norm(vector: Vector) -> Tensor:
-    """Return the L2 norm over all tensors of a vector."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part.float()) for part in vector]))
+    """Return the L2 norm over all tensors of a vector, summed in float64.
+
+    In float32 the norm of one tensor of 8 million numbers came out 0.02 % too small (measured), and so a
+    clipped vector too long.
+    """
+    lengths = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in vector]
+    return torch.linalg.vector_norm(torch.stack(lengths))
 
 
 def clip_scale(vector: Vector, clip_norm: float) -> Tensor:

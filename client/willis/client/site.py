@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from willis.shared.errors import SiteRefused, StateError
+from willis.shared.privacy import PrivacyUnit
 from willis.shared.settings import Settings, read_toml
 from willis.shared.study import Name, Study
 
@@ -16,8 +17,12 @@ class SiteSettings(Settings):
         name: The site's name in the study.
         cohort: The table that names subjects, images and labels.
         state: The site's folder: patches, ledger, and its memory of every run. Keep it on a local disk.
-        cohort_key: Name of the cohort that the ledger belongs to; cohorts that share patients share a key.
-        epsilon_cap: The most that the cohort ever spends, over all studies and runs.
+        cohort_key: Name of the cohort that the ledger belongs to; cohorts that share patients share key and
+            ledger.
+        ledger_file: The cohort's ledger; None is ``ledger.sqlite`` in ``state``. Cohorts that share patients
+            name one file, or what they spend is not added up.
+        unit: Whom the cap protects; a study that counts by another unit is refused.
+        epsilon_cap: The most that this ledger ever pays, over all studies and runs.
         delta: The largest delta that the site accepts.
         minimum_subjects: With fewer the site refuses to train.
         max_update_norm: The largest L2 bound of an update that the site accepts.
@@ -29,6 +34,8 @@ class SiteSettings(Settings):
     cohort: Path
     state: Path
     cohort_key: Name = "cohort"
+    ledger_file: Path | None = None
+    unit: PrivacyUnit = PrivacyUnit.SUBJECT
     epsilon_cap: float = Field(gt=0)
     delta: float = Field(gt=0, lt=1)
     minimum_subjects: int = Field(default=1, ge=1)
@@ -44,7 +51,7 @@ class SiteSettings(Settings):
     @property
     def ledger(self) -> Path:
         """The site's ledger."""
-        return self.state / "ledger.sqlite"
+        return self.ledger_file or self.state / "ledger.sqlite"
 
     def check_study(self, study: Study) -> None:
         """Refuse a study that asks for more than the site allows.
@@ -57,6 +64,10 @@ class SiteSettings(Settings):
             raise SiteRefused(f'the study names no site "{self.name}"; it knows {", ".join(known)}')
         if self.studies is not None and study.digest() not in self.studies:
             raise SiteRefused(f"study {study.digest()[:12]} is not among those that the site agreed to")
+        if study.privacy.unit is not self.unit:
+            raise SiteRefused(
+                f"the study's unit is {study.privacy.unit.value}, the site's is {self.unit.value}"
+            )
         for what, asked, allowed in (
             ("privacy.epsilon", study.privacy.epsilon, self.epsilon_cap),
             ("privacy.delta", study.privacy.delta, self.delta),
@@ -74,4 +85,6 @@ def read_site(path: Path) -> SiteSettings:
     """
     settings = read_toml(path, SiteSettings, error=StateError)
     base = path.resolve().parent
-    return settings.model_copy(update={"cohort": base / settings.cohort, "state": base / settings.state})
+    ledger = None if settings.ledger_file is None else base / settings.ledger_file
+    paths = {"cohort": base / settings.cohort, "state": base / settings.state, "ledger_file": ledger}
+    return settings.model_copy(update=paths)

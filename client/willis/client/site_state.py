@@ -29,6 +29,7 @@ class SiteState:
         round: The round, from 1.
         order_digest: Of the order it answered.
         reservation: The ledger's row that paid for it.
+        ledger_head: The ledger's last hash then.
         networks: State dicts by name: critic, and both optimisers.
         answer: The answer's arrays by name, as tensors.
     """
@@ -36,6 +37,7 @@ class SiteState:
     round: int
     order_digest: str
     reservation: int
+    ledger_head: str
     networks: dict[str, Any]
     answer: dict[str, torch.Tensor]
 

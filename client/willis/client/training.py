@@ -12,7 +12,7 @@ from willis.client.site import SiteSettings
 from willis.client.site_state import SiteMemory, SiteState
 from willis.client.store import PatchStore, open_store
 from willis.shared.accounting import MechanismRun, noise_multiplier
-from willis.shared.errors import SiteRefused
+from willis.shared.errors import SiteRefused, StudyError
 from willis.shared.networks.build import public_generator
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.study import Study, parse_study
@@ -83,19 +83,29 @@ def open_ledger(settings: SiteSettings, study: Study) -> Ledger:
 
 
 def mechanism_of(study: Study, *, steps: int) -> MechanismRun:
-    """Return what ``steps`` critic steps cost, with the least noise that the whole study's budget allows."""
+    """Return what ``steps`` critic steps cost, with the least noise that the whole study's budget allows.
+
+    Raises:
+        StudyError: The noise would lie outside of what the accountant takes.
+    """
     plan = study.privacy
-    multiplier = noise_multiplier(
-        epsilon=plan.epsilon,
-        delta=plan.delta,
-        sampling_rate=plan.sampling_rate,
-        steps=study.training.total_critic_steps,
-    )
+    try:
+        multiplier = noise_multiplier(
+            epsilon=plan.epsilon,
+            delta=plan.delta,
+            sampling_rate=plan.sampling_rate,
+            steps=study.training.total_critic_steps,
+        )
+    except ValueError as fault:
+        raise StudyError(f"no noise fits the study's budget: {fault}") from fault
     return MechanismRun(sampling_rate=plan.sampling_rate, noise_multiplier=multiplier, steps=steps)
 
 
 def _check_store(store: PatchStore, study: Study, settings: SiteSettings) -> None:
-    least = max(study.federation.minimum_subjects, settings.minimum_subjects)
+    # A study that the site did not agree to by name cannot be varied to count the cohort: only the site's own
+    # minimum meets the true number then.
+    agreed = settings.studies is not None
+    least = max(settings.minimum_subjects, study.federation.minimum_subjects if agreed else 1)
     if store.n_subjects < least:
         raise SiteRefused(f"the cohort has {store.n_subjects} subjects, at least {least} are needed")
     if store.spec != study.patch:
@@ -115,6 +125,8 @@ def _pay_and_train(
 ) -> SiteState:
     last = memory.last_before(order.round)  # a site that missed a round goes on from the one before
     past = memory.at(last)
+    if past is not None:
+        ledger.verify([past.ledger_head])  # a ledger that was lost, or an older copy, does not pay on
     adversaries = Adversaries.assemble(study, order.arrays, None if past is None else past.networks)
     # All that the draws meet: under the same noise other patches would let the noise cancel.
     start = order.digest() + memory.fingerprint(last) + store.index.key
@@ -139,6 +151,7 @@ def _pay_and_train(
         round=order.round,
         order_digest=order.digest(),
         reservation=reservation.id,
+        ledger_head=ledger.head(),
         networks=adversaries.memory(),
         answer=state_from_arrays(clip_update(moved, bound)),
     )

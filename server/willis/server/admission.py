@@ -5,7 +5,7 @@ from enum import StrEnum
 import numpy as np
 
 from willis.shared.errors import UpdateRefused
-from willis.shared.privacy import PrivacyBudget
+from willis.shared.privacy import PrivacyBudget, PrivacySpent
 from willis.shared.update import Arrays, SiteAnswer, floating, norm
 
 _ROUNDING = 1e-5  # relative; a site clips in its own arithmetic
@@ -86,6 +86,15 @@ def check_origin(
     told, wanted = ((it.delta, it.unit.value, it.relation.value) for it in (answer.spent, budget))
     if told != wanted:
         raise UnsoundUpdate(Reason.SPENT, f"its spending is told as {told}, the study counts as {wanted}")
+
+
+def check_not_less(answer: SiteAnswer, *, before: PrivacySpent | None) -> None:
+    """Refuse an answer whose site says to have spent less than it said before: its ledger was lost."""
+    if before is not None and answer.spent.epsilon < before.epsilon * (1 - 1e-9):
+        raise UnsoundUpdate(
+            Reason.SPENT,
+            f"the site has spent epsilon {answer.spent.epsilon:g}, and before it {before.epsilon:g}",
+        )
 
 
 def check_update(arrays: Arrays, *, like: Arrays, max_norm: float) -> None:

@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from willis.server import checkpoint as disk
-from willis.server.admission import Reason, UnsoundUpdate, check_origin, check_update
+from willis.server.admission import Reason, UnsoundUpdate, check_not_less, check_origin, check_update
 from willis.server.aggregation import ema, merge
 from willis.server.checkpoint import Checkpoint, RoundRecord
 from willis.server.ledger import SpendingBook
@@ -196,6 +196,7 @@ def _ask(
                 ballot.refused[site] = answer
                 continue
             check_origin(answer, site=site, number=order.round, order_digest=digest, budget=study.privacy)
+            check_not_less(answer, before=book.latest().get(site))
             book.record(order.round, site, spent=answer.spent, ledger_head=answer.ledger_head)
             ballot.spent[site] = answer.spent
             check_update(answer.arrays, like=order.arrays, max_norm=study.federation.update_norm)

@@ -2,13 +2,14 @@
 
 from willis.shared.metrics_sheet import Evaluation
 
-TITLE = "U-net trained on ..., tested on real subjects (not covered by epsilon)"
+TITLE = "U-net trained on ..., tested on held-out subjects (not covered by epsilon)"
 
 
 def score_lines(found: Evaluation) -> list[str]:
     """Return a title, one line for each row, and one for each difference between two rows.
 
-    A difference whose interval holds 0 or lies below it shows no gain, and its line says so.
+    A difference whose interval holds 0 shows no gain, one whose interval lies below 0 a loss: its line says
+    so.
     """
     unit = "mm" if all(row.spacing_known for row in found.rows) else "px"
     lines = [
@@ -23,7 +24,7 @@ def score_lines(found: Evaluation) -> list[str]:
         )
     for pair in found.differences:
         low, high = pair.interval
-        verdict = "" if low > 0 else ": no gain shown"
+        verdict = "" if low > 0 else ": a loss" if high < 0 else ": no gain shown"
         lines.append(
             f"  {pair.first} minus {pair.second}: {pair.dice:+.3f} ({low:+.3f} to {high:+.3f}){verdict}"
         )

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from willis.shared.errors import InputError, StudyError
 
@@ -15,6 +15,15 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys, NaN and infinities are refused; values never change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true, false and text where a number belongs; pydantic would take "8" for 8."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if wanted in (int, float) and isinstance(value, bool | str):
+            raise ValueError("must be a number")
+        return value
 
     def digest(self) -> str:
         """Return the SHA-256 of the settings in one canonical form, as 64 hex digits."""

@@ -217,6 +217,11 @@ class Study(Settings):
                 f"got {self.patch.size}"
             )
         units = min(site.subjects for site in self.federation.sites)
+        if self.federation.minimum_subjects > units:
+            raise ValueError(
+                f"federation.minimum_subjects must be at most what every site declares ({units}), "
+                f"got {self.federation.minimum_subjects}"
+            )
         if self.privacy.unit is PrivacyUnit.PATCH:
             units *= self.patch.per_subject
         if self.privacy.delta * units >= 1:

@@ -116,10 +116,17 @@ def show_prior(study: Path, *, n: int, out: Path) -> None:
 )
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Patches in a step.")
 @click.option(
+    "--critic-first",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="First steps in which the generator stands still.",
+)
+@click.option(
     "--start", default="none", show_default=True, help="A warm start of half the size to go on from."
 )
 def pretrain_prior(
-    study: Path, *, name: str, out: Path, draws: int, steps: int, batch: int, start: str
+    study: Path, *, name: str, out: Path, draws: int, steps: int, batch: int, critic_first: int, start: str
 ) -> None:
     """Train a generator and a critic on draws of a study's prior: a warm start that costs epsilon 0.
 
@@ -130,7 +137,10 @@ def pretrain_prior(
     from willis.simulations.pretraining import Recipe, pretrain, ship
     from willis.simulations.progress import Show
 
-    plan, recipe = read_study(study), Recipe(draws=draws, steps=steps, batch=batch, start=start)
+    plan, recipe = (
+        read_study(study),
+        Recipe(draws=draws, steps=steps, batch=batch, critic_first=critic_first, start=start),
+    )
     with Show().task("pretraining") as advance:
         trained = pretrain(plan, recipe, progress=advance)
     click.echo(f"wrote {ship(name, trained, study=plan, recipe=recipe, folder=out)}")

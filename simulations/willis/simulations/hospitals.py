@@ -2,7 +2,7 @@
 
 Every site of the study gets ``sites/NAME/`` with what a real one would have: its table of subjects, its
 ``site.toml``, its patches. Held-out subjects are in no site's table; they are listed beside the run, in
-``held_out.csv``, and nothing reads them before the release exists.
+``held_out.csv``, and nothing trains on them, or scores them before the release exists.
 """
 
 import csv
@@ -142,6 +142,7 @@ def _site_folder(folder: Path, study: Study, cohort: Cohort) -> SiteSettings:
         'cohort = "cohort.csv"\n'
         'state = "."\n'
         f'cohort_key = "{folder.name}"\n'
+        f'unit = "{privacy.unit.value}"\n'
         f"epsilon_cap = {privacy.epsilon!r}\n"
         f"delta = {privacy.delta!r}\n"
         f"minimum_subjects = {federation.minimum_subjects}\n"

@@ -38,6 +38,7 @@ class Recipe(Settings):
         critic_lr: Adam's learning rate of the critic, betas (0, 0.9).
         generator_lr: The same of the generator.
         critic_width: Channels of the first layer of the critic used here.
+        critic_first: The generator stands still in so many first steps: a fresh critic undoes a warm start.
         start: A shipped warm start to go on from, of half this size: same channels, width and depth.
         ema: Weight of the past in the exponential mean of the generator's weights that is shipped.
     """
@@ -48,6 +49,7 @@ class Recipe(Settings):
     critic_lr: float = Field(default=1e-3, gt=0)
     generator_lr: float = Field(default=5e-4, gt=0)
     critic_width: int = Field(default=24, ge=1)
+    critic_first: int = Field(default=0, ge=0)
     start: str = "none"
     ema: float = Field(default=0.99, ge=0, lt=1)
 
@@ -76,11 +78,13 @@ def pretrain(
             on_real, on_fake = critic(real).float(), critic(fake.detach()).float()
         _descend(torch.relu(1 - on_real).mean() + torch.relu(1 + on_fake).mean(), critic_steps)
         project(critic, study.networks)
+        progress(step, recipe.steps)
+        if step <= recipe.critic_first:
+            continue
         with precision:
             loss = -critic(fake).float().mean()
         _descend(loss, generator_steps)
         _follow(mean, generator, recipe.ema)
-        progress(step, recipe.steps)
     return {key: value.detach().cpu() for key, value in mean.state_dict().items()}
 
 

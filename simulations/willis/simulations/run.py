@@ -10,6 +10,7 @@ from flwr.app import UserConfig
 
 from willis.client.app import app as client_app
 from willis.client.evaluation_rows import Row, judge
+from willis.client.training import mechanism_of
 from willis.server.checkpoint import RoundRecord, latest_round
 from willis.server.publishing import publish
 from willis.server.report import write_report
@@ -83,6 +84,8 @@ def simulate(
     """
     show = show or Show(quiet=True)
     study = read_study(study_path)
+    mechanism_of(study, steps=1)  # whatever cannot train is refused before anything is written
+    initial_generator(study)
     _check_free(study, out, resume=resume)
     hospitals = prepared(study, out) if resume else None
     if hospitals is None:
