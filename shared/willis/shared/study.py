@@ -41,7 +41,7 @@ class NetworkPlan(Settings):
         constraint: What keeps the critic Lipschitz after every step: its layers' spectral norms
             projected to at most ``spectral_bound``, or its weights clipped to ``weight_clip``.
         spectral_bound: Bound of each layer under ``spectral``; at 1 a stack of strided layers and leaky
-            units damps its input so much that it learned several times slower on prior draws than at 2.
+            units damps what it is shown.
         weight_clip: Bound of every weight of the critic under ``weight-clip``.
     """
 
