@@ -19,7 +19,8 @@ HEAD = """\
 
 A study is one TOML file: the protocol that every site signs. Every key is listed here; unknown keys, NaN and
 infinities are refused, and `willis simulate` names every key's fault at once with its path; what does not fit
-between keys is told once the keys themselves do. A study's digest is the SHA-256 of all its values, defaults included.
+between keys is told once the keys themselves do. A study's digest is the SHA-256 of all its values, defaults
+included.
 Examples: [`simulations/studies`](../simulations/studies).
 
 This page is written by `python docs/study_reference.py` from the models in `willis.shared.study`; a test

@@ -205,3 +205,19 @@ def test_a_minimum_above_what_a_site_declares_is_refused(tiny_study):
 def test_text_or_truth_is_no_number(tiny_study, value):
     with pytest.raises(StudyError, match=r"privacy\.epsilon: must be a number, got"):
         tiny_study(privacy={"epsilon": value})
+
+
+def test_all_that_does_not_fit_between_keys_is_told_at_once(tiny_study):
+    with pytest.raises(StudyError) as caught:
+        tiny_study(patch={"size": [18, 16]}, privacy={"delta": 0.5}, training={"patches_per_bag": 9})
+    told = caught.value.problems
+    assert len(told) == 3
+    for problem, key in zip(told, ("patch.size", "privacy.delta", "training.patches_per_bag"), strict=True):
+        assert problem.startswith(f"(whole file): {key} must be")
+
+
+def test_all_that_does_not_fit_between_sites_is_told_at_once(tiny_study):
+    twice = [{"name": "site-a", "subjects": 6}, {"name": "site-a", "subjects": 6}]
+    with pytest.raises(StudyError) as caught:
+        tiny_study(federation={"sites": twice, "quorum": 9})
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["federation", "federation"]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,8 +64,14 @@ def parse(
     try:
         return kind.model_validate(values)
     except ValidationError as fault:
-        problems = [_problem(item) for item in _told_once(fault.errors())]
+        problems = [line for item in _told_once(fault.errors()) for line in _problem(item).split("\n")]
         raise error(f"{where} does not fit ({len(problems)} problems)", problems) from fault
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise ``ValueError`` with all faults, one a line, for :func:`parse` to tell apart; none is no error."""
+    if faults:
+        raise ValueError("\n".join(faults))
 
 
 def _told_once(items: list) -> list:
@@ -84,7 +91,7 @@ def _told_once(items: list) -> list:
 
 def _problem(item) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
-    message = item["msg"].removeprefix("Value error, ")
+    message = item["msg"].removeprefix("Value error, ").replace("\n", f"\n{key}: ")
     if item["type"] == "missing":
         return f"{key}: missing, and has no default"
     if item["type"] == "extra_forbidden":

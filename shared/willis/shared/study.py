@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 from willis.shared.patch import PatchSpec
 from willis.shared.prior.families import Family, check_ranges
 from willis.shared.privacy import PrivacyBudget, PrivacyUnit
-from willis.shared.settings import Settings, parse, read_toml
+from willis.shared.settings import Settings, parse, read_toml, refuse
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
@@ -156,12 +156,14 @@ class FederationPlan(Settings):
 
     @model_validator(mode="after")
     def _sane(self) -> "FederationPlan":
+        faults = []
         names = [site.name for site in self.sites]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"every site needs its own name, got twice: {', '.join(twice)}")
+            faults.append(f"every site needs its own name, got twice: {', '.join(twice)}")
         if self.quorum > len(names):
-            raise ValueError(f"quorum must be at most the number of sites ({len(names)}), got {self.quorum}")
+            faults.append(f"quorum must be at most the number of sites ({len(names)}), got {self.quorum}")
+        refuse(faults)
         return self
 
     def site(self, name: str) -> SitePlan:
@@ -210,30 +212,32 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> "Study":
+        faults = []
         unit = 2**self.networks.depth
         if any(side % unit or side // unit < 2 for side in self.patch.size):
-            raise ValueError(
+            faults.append(
                 f"patch.size must be multiples of 2 ** networks.depth = {unit}, and at least twice it, "
                 f"got {self.patch.size}"
             )
         units = min(site.subjects for site in self.federation.sites)
         if self.federation.minimum_subjects > units:
-            raise ValueError(
+            faults.append(
                 f"federation.minimum_subjects must be at most what every site declares ({units}), "
                 f"got {self.federation.minimum_subjects}"
             )
         if self.privacy.unit is PrivacyUnit.PATCH:
             units *= self.patch.per_subject
         if self.privacy.delta * units >= 1:
-            raise ValueError(
+            faults.append(
                 f"privacy.delta must be below 1 / units = {1 / units:g} at the smallest site, "
                 f"got {self.privacy.delta:g}"
             )
         if self.training.patches_per_bag > self.patch.per_subject:
-            raise ValueError(
+            faults.append(
                 f"training.patches_per_bag must be at most patch.per_subject ({self.patch.per_subject}), "
                 f"got {self.training.patches_per_bag}"
             )
+        refuse(faults)
         return self
 
 
