@@ -187,5 +187,5 @@ def test_continuous_integration_runs_the_tests():
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in text
-    assert text.rstrip().endswith('exec make PYTHON="$python" test')
+    assert text.rstrip().endswith('exec make test PYTHON="$python"')
     assert subprocess.run(["bash", "-n", script]).returncode == 0
