@@ -41,15 +41,16 @@ def _section(model: type[BaseModel], path: str) -> Iterator[str]:
     title = f"`[{path}]`" if path else "Top of the file"
     if model is SitePlan:
         title = f"`{path}`, one for each hospital"
+    elif path == "recipe":
+        title = f"`[recipe]` with `name = {_toml(get_args(model.model_fields['name'].annotation)[0])}`"
     lines = [f"## {title}", "", _summary(model), "", "| key | type | default | range | meaning |"]
     lines.append("| --- | --- | --- | --- | --- |")
     inner: list[tuple[type[BaseModel], str]] = []
     for name, field in model.model_fields.items():
-        below = _model_in(field.annotation)
+        below = _models_in(field.annotation)
         key = f"{path}.{name}" if path else name
-        if below is not None:
-            inner.append((below, key))
-        if below is not None and below is not SitePlan:  # a table of its own, not a key of this one
+        inner += [(model_below, key) for model_below in below]
+        if below and below != [SitePlan]:  # a table of its own, not a key of this one
             continue
         cells = (f"`{name}`", _kind(field.annotation), _default(field), _range(field), meanings[name])
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -78,11 +79,11 @@ def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("``", "`").strip()
 
 
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    """Return the model that an annotation is, or holds."""
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    """Return the models that an annotation is, or holds."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
 
 
 def _kind(annotation: object) -> str:
@@ -94,7 +95,7 @@ def _kind(annotation: object) -> str:
     if origin in (Union, UnionType):
         return " or ".join("absent" if part is NoneType else _kind(part) for part in parts)
     if origin is tuple:
-        inner = "table" if _model_in(parts[0]) else _kind(parts[0])
+        inner = "table" if _models_in(parts[0]) else _kind(parts[0])
         return f"list of {inner}" if parts[-1] is ... else f"list of {len(parts)} {inner}"
     if origin is dict:
         return f"table of {_kind(parts[1])}"

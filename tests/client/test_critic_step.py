@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from willis.client import critic_step
 from willis.client.adversaries import Adversaries
-from willis.client.critic_step import Chance, bag_gradients, private_critic_gradient
+from willis.client.chance import Chance
+from willis.client.critic_step import bag_gradients, private_critic_gradient
 from willis.client.patch_gradients import patch_gradients
 from willis.client.private_sum import clip_scale, norm
 from willis.client.randomness import SecretRandom

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from willis.client.critic_step import Chance, private_critic_gradient
+from willis.client.chance import Chance
+from willis.client.critic_step import private_critic_gradient
 from willis.client.randomness import SecretRandom
 from willis.client.store import FORMAT, Index, PatchStore
 from willis.shared.networks.build import build_critic, build_generator, choose_device

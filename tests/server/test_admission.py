@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from willis.server.admission import Reason, UnsoundUpdate, check_answer
+from willis.server.admission import Reason, UnsoundUpdate, check_origin, check_sum, check_update
 from willis.shared.privacy import PrivacyBudget, PrivacySpent, PrivacyUnit, Relation
 from willis.shared.update import SiteAnswer
 
@@ -18,15 +18,8 @@ BUDGET = PrivacyBudget(epsilon=3.0, delta=1e-3, unit=PrivacyUnit.SUBJECT)
 def check(arrays, *, max_norm=10.0, **fields) -> None:
     given = {"site": "north", "round": 2, "order_digest": "a" * 64, "spent": SPENT} | fields
     answer = SiteAnswer(arrays=arrays, ledger_head="", **given)
-    check_answer(
-        answer,
-        site="north",
-        number=2,
-        order_digest="a" * 64,
-        budget=BUDGET,
-        like=MODEL,
-        max_norm=max_norm,
-    )
+    check_origin(answer, site="north", number=2, order_digest="a" * 64, budget=BUDGET)
+    check_update(arrays, like=MODEL, max_norm=max_norm)
 
 
 def sound(**changes) -> dict:
@@ -88,3 +81,23 @@ def test_an_answer_to_something_else_is_refused(fields, reason):
     with pytest.raises(UnsoundUpdate) as caught:
         check(sound(), **fields)
     assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"sum": np.ones(4, np.float32)}, Reason.SHAPE),
+        ({"sum": np.ones(3)}, Reason.DTYPE),
+        ({"sum": np.full(3, np.nan, np.float32)}, Reason.NOT_FINITE),
+        ({"sum": np.full(3, 2.0, np.float32)}, Reason.NORM),  # sqrt(12) > 2
+        ({"w": np.ones(3, np.float32)}, Reason.NAMES),
+    ],
+)
+def test_a_sum_of_another_kind_is_refused(arrays, reason):
+    with pytest.raises(UnsoundUpdate) as caught:
+        check_sum(arrays, length=3, max_norm=2.0)
+    assert caught.value.reason is reason
+
+
+def test_a_sound_sum_passes():
+    check_sum({"sum": np.ones(3, np.float32)}, length=3, max_norm=2.0)  # sqrt(3) < 2

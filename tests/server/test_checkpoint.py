@@ -43,7 +43,7 @@ def state(number: int) -> Checkpoint:
         run="run-1",
         round=number,
         model=model,
-        ema={"w": model["w"] / 2, "n": model["n"], "flag": model["flag"]},
+        released={"w": model["w"] / 2, "n": model["n"], "flag": model["flag"]},
         history=tuple(record(i + 1) for i in range(number)),
     )
 
@@ -52,7 +52,7 @@ def test_there_and_back(tmp_path):
     save(tmp_path, state(3))
     back = load(tmp_path, study_digest=STUDY)
     assert digest(back.model) == digest(state(3).model)
-    assert digest(back.ema) == digest(state(3).ema)
+    assert digest(back.released) == digest(state(3).released)
     assert (back.round, back.run, back.history) == (3, "run-1", state(3).history)
 
 

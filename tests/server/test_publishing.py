@@ -41,7 +41,7 @@ def weights(offset: float) -> dict[str, np.ndarray]:
     return {name: value + np.float32(offset) for name, value in arrays_of(build_generator(STUDY)).items()}
 
 
-def merged(run: Path, rounds: int, *, ema: Arrays | None = None) -> None:
+def merged(run: Path, rounds: int, *, released: Arrays | None = None) -> None:
     """A run as the coordinator leaves it: north and south pay 0.5 and 0.25 in each round."""
     book = SpendingBook(run / "server" / "spending.jsonl")
     history = []
@@ -57,7 +57,7 @@ def merged(run: Path, rounds: int, *, ema: Arrays | None = None) -> None:
         run="tiny-study-00ff",
         round=rounds,
         model=weights(7.0),
-        ema=weights(0.5) if ema is None else ema,
+        released=weights(0.5) if released is None else released,
         history=tuple(history),
     )
     save(run / "server", state)
@@ -129,7 +129,7 @@ def _silent(answered: tuple[str, ...]) -> Checkpoint:
     record = RoundRecord.model_validate(fields | {"norms": {}, "spent": {}, "seconds": 0.0})
     arrays = weights(0.0)
     return Checkpoint(
-        study_digest=STUDY.digest(), run="tiny-1", round=1, model=arrays, ema=arrays, history=(record,)
+        study_digest=STUDY.digest(), run="tiny-1", round=1, model=arrays, released=arrays, history=(record,)
     )
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_release_is_not_taken_for_the_same(tmp_path):
 
 
 def test_weights_that_are_not_the_study_s_are_not_published(tmp_path):
-    merged(tmp_path, 1, ema=weights(0.5) | {"more": np.zeros(1, np.float32)})
+    merged(tmp_path, 1, released=weights(0.5) | {"more": np.zeros(1, np.float32)})
     with pytest.raises(ReleaseError, match="more: unknown"):
         publish(tmp_path, STUDY)
     assert not (tmp_path / "release").exists()

@@ -109,7 +109,7 @@ def test_resume_equals_no_interruption(tmp_path, after):
         run(a_grid(), a_study(rounds=4), tmp_path / "broken", on_round=pull_the_plug)
     resumed = run(a_grid(), a_study(rounds=4), tmp_path / "broken", resume=True)
     assert digest(resumed.model) == digest(straight.model)
-    assert digest(resumed.ema) == digest(straight.ema)
+    assert digest(resumed.released) == digest(straight.released)
     assert [row["round"] for row in rows(tmp_path / "broken")] == [1, 2, 3, 4]
     assert [r.round for r in resumed.history] == [1, 2, 3, 4]
     assert resumed.run != straight.run

@@ -105,7 +105,7 @@ def test_rounds_by_hand(tmp_path):
     told = []
     state = run(a_grid(), a_study(), tmp_path, on_round=told.append)
     assert state.model["w"][0] == np.float32(3.625)
-    assert state.ema["w"][0] == np.float32(3.0625)
+    assert state.released["w"][0] == np.float32(3.0625)
     assert state.model["n"] == 3
     assert [row["round"] for row in rows(tmp_path)] == [1, 2, 3]
     assert rows(tmp_path)[0]["norms"]["east"] == pytest.approx(np.hypot(0.5, 1.5))

@@ -72,7 +72,7 @@ def test_patch_five_by_hand(release, seventy):
     die = public_generator("synthesis", 7, 5)
     latent, texture = torch.randn(4, generator=die), torch.randn((1, 16, 16), generator=die)
     with torch.no_grad():
-        soft = release.generator()(latent[None], texture[None])[0]
+        soft = release.sampler().network(latent[None], texture[None])[0]
     torch.testing.assert_close(seventy[5, 0], soft[0], atol=1e-5, rtol=0)
     sure = soft[1].abs() > 1e-4
     assert torch.equal(seventy[5, 1][sure], soft[1].sign()[sure])

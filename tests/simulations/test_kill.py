@@ -133,7 +133,7 @@ def check_ended(folder: Path, diary: Path, *, undisturbed: str) -> None:
     plan = read_study(folder / "study.toml")
     for site in SITES:
         steps, epsilon = paid(folder, site)
-        assert steps == plan.training.total_critic_steps == begun(diary, folder.name)[site], "paid once"
+        assert steps == plan.training.draws == begun(diary, folder.name)[site], "paid once"
         assert epsilon <= plan.privacy.epsilon * (1 + 1e-6)
     assert digest(read_release(folder / "release").arrays) == undisturbed
     assert (folder / "report.html").stat().st_size > 0

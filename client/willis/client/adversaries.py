@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from willis.client.critic_step import Chance, private_critic_gradient
+from willis.client.chance import Chance
+from willis.client.critic_step import private_critic_gradient
 from willis.client.private_sum import Vector
 from willis.client.store import PatchStore
 from willis.shared.errors import StudyError

@@ -1,40 +1,18 @@
 """One private step of the critic: the only place where training meets a patient."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from willis.client.chance import Chance
 from willis.client.patch_gradients import patch_gradients
 from willis.client.private_sum import Vector, private_sum
-from willis.client.randomness import SecretRandom
 from willis.client.sampling import draw_units
 from willis.client.store import PatchStore
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.study import Study
-
-
-@dataclass(frozen=True)
-class Chance:
-    """The dice of a reservation, each stream on its own; all keyed by the operating system.
-
-    Attributes:
-        units: Who takes part.
-        bags: Which of a unit's patches, and their flips.
-        noise: The Gaussian noise.
-    """
-
-    units: SecretRandom
-    bags: np.random.Generator
-    noise: SecretRandom
-
-    @classmethod
-    def keyed(cls, secret: SecretRandom) -> "Chance":
-        """Split one key into the three streams."""
-        return cls(secret.spawn("units"), secret.spawn("bags").generator(), secret.spawn("noise"))
 
 
 def private_critic_gradient(

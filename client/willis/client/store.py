@@ -64,7 +64,8 @@ class Index(Settings):
 class PatchStore:
     """Patches by subject; see :func:`build_store`, :func:`open_store`.
 
-    Every patch that is handed out is flipped at random along each spatial axis, image and label alike.
+    Every patch that is handed out is flipped at random along each spatial axis, image and label alike, where
+    the spec allows it.
 
     Attributes:
         index: What the store holds.
@@ -96,7 +97,7 @@ class PatchStore:
     def bag(
         self, subject_index: int, k: int, rng: np.random.Generator
     ) -> Float[Tensor, "patch channel *space"]:
-        """Return ``k`` distinct patches of one subject, drawn and flipped afresh at each call.
+        """Return ``k`` distinct patches of one subject, drawn (and flipped) afresh at each call.
 
         Raises:
             ValueError: There is no such subject, or it has fewer than ``k`` patches.
@@ -130,7 +131,7 @@ class PatchStore:
 
     def _flipped(self, chosen: np.ndarray, rng: np.random.Generator) -> Float[Tensor, "patch channel *space"]:
         patches = self._patches[chosen].astype(np.float32)
-        for axis in range(2, patches.ndim):
+        for axis in range(2, patches.ndim) if self.spec.flips else ():
             turned = rng.random(len(patches)) < 0.5
             patches[turned] = np.flip(patches[turned], axis)
         return torch.from_numpy(patches)

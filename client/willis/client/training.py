@@ -1,12 +1,15 @@
-"""One round of private adversarial training at one site: obey the site's law, pay, train, keep, answer."""
+"""One round at one site: obey the site's law, pay, train or sum, keep, answer."""
 
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from willis.client.adversaries import Adversaries
-from willis.client.critic_step import Chance
+from willis.client.chance import Chance
 from willis.client.ledger import Ledger
+from willis.client.pooled_sum import pooled_sum
 from willis.client.randomness import SecretRandom
 from willis.client.site import SiteSettings
 from willis.client.site_state import SiteMemory, SiteState
@@ -15,8 +18,11 @@ from willis.shared.accounting import MechanismRun, noise_multiplier
 from willis.shared.errors import SiteRefused, StudyError
 from willis.shared.networks.build import public_generator
 from willis.shared.privacy import PrivacyUnit
+from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.study import Study, parse_study
 from willis.shared.update import (
+    SUM,
+    Arrays,
     RoundOrder,
     SiteAnswer,
     arrays_from_state,
@@ -34,13 +40,14 @@ def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
         2. An order answered before gets the same answer again, at no cost.
         3. Pay: reserve the round's critic steps in the ledger. A round that was paid for and did not end
            repeats the same draws under the same reservation, so it is the same release.
-        4. ``critic_steps`` private critic steps; after every ``critic_per_generator`` of them the
-           generator's steps, on fakes alone.
-        5. Keep state and answer on disk, settle, answer with the difference of the generator's weights.
+        4. Protocol ``local``: ``critic_steps`` private critic steps; after every ``critic_per_generator`` of
+           them the generator's steps, on fakes alone; the answer is the difference of the generator's
+           weights. Protocol ``pooled``: the answer is the private sum of what the recipe asks.
+        5. Keep state and answer on disk, settle, answer.
 
     Raises:
         SiteRefused: The study is outside the site's law, or has no such round.
-        StudyError: The order's weights do not fit the study; nothing was paid.
+        StudyError: The order's arrays do not fit the study; nothing was paid.
         BudgetExhausted: The ledger cannot pay for the round.
         StateError: The site's disk or state is not usable.
     """
@@ -94,7 +101,7 @@ def mechanism_of(study: Study, *, steps: int) -> MechanismRun:
             epsilon=plan.epsilon,
             delta=plan.delta,
             sampling_rate=plan.sampling_rate,
-            steps=study.training.total_critic_steps,
+            steps=study.training.draws,
         )
     except ValueError as fault:
         raise StudyError(f"no noise fits the study's budget: {fault}") from fault
@@ -127,7 +134,7 @@ def _pay_and_train(
     past = memory.at(last)
     if past is not None:
         ledger.verify([past.ledger_head])  # a ledger that was lost, or an older copy, does not pay on
-    adversaries = Adversaries.assemble(study, order.arrays, None if past is None else past.networks)
+    work = _work(order, study, settings, past=past, store=store)
     # All that the draws meet: under the same noise other patches would let the noise cancel.
     start = order.digest() + memory.fingerprint(last) + store.index.key
     run = mechanism_of(study, steps=study.training.critic_steps)
@@ -137,21 +144,46 @@ def _pay_and_train(
         inputs=hashlib.sha256(start.encode()).hexdigest(),
         run=run,
     )
-    adversaries.train(
-        study,
-        store=store,
-        declared_subjects=study.federation.site(settings.name).subjects,
-        noise_multiplier=run.noise_multiplier,
-        chance=Chance.keyed(SecretRandom(reservation.key)),
-        dice=public_generator(study.seed, settings.name, order.round),
-    )
-    moved = difference(arrays_from_state(adversaries.generator.state_dict()), order.arrays)
-    bound = min(study.federation.update_norm, settings.max_update_norm)
+    networks, answer = work(run.noise_multiplier, Chance.keyed(SecretRandom(reservation.key)))
     return SiteState(
         round=order.round,
         order_digest=order.digest(),
         reservation=reservation.id,
         ledger_head=ledger.head(),
-        networks=adversaries.memory(),
-        answer=state_from_arrays(clip_update(moved, bound)),
+        networks=networks,
+        answer=state_from_arrays(answer),
     )
+
+
+# What is left to do once a round is paid for: from noise multiplier and dice to networks to keep, and answer.
+_Work = Callable[[float, Chance], tuple[dict[str, Any], Arrays]]
+
+
+def _work(
+    order: RoundOrder, study: Study, settings: SiteSettings, *, past: SiteState | None, store: PatchStore
+) -> _Work:
+    """Bring a round to where only patients are missing; whatever does not fit is refused here, unpaid."""
+    if study.training.protocol == "pooled":
+        question = recipe_of(study).question(order.arrays, number=order.round)
+
+        def answer_sum(multiplier: float, chance: Chance) -> tuple[dict[str, Any], Arrays]:
+            total = pooled_sum(question, store=store, study=study, noise_multiplier=multiplier, chance=chance)
+            return {}, {SUM: total.numpy()}
+
+        return answer_sum
+    adversaries = Adversaries.assemble(study, order.arrays, None if past is None else past.networks)
+
+    def train(multiplier: float, chance: Chance) -> tuple[dict[str, Any], Arrays]:
+        adversaries.train(
+            study,
+            store=store,
+            declared_subjects=study.federation.site(settings.name).subjects,
+            noise_multiplier=multiplier,
+            chance=chance,
+            dice=public_generator(study.seed, settings.name, order.round),
+        )
+        moved = difference(arrays_from_state(adversaries.generator.state_dict()), order.arrays)
+        bound = min(study.federation.update_norm, settings.max_update_norm)
+        return adversaries.memory(), clip_update(moved, bound)
+
+    return train

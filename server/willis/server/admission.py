@@ -6,7 +6,7 @@ import numpy as np
 
 from willis.shared.errors import UpdateRefused
 from willis.shared.privacy import PrivacyBudget, PrivacySpent
-from willis.shared.update import Arrays, SiteAnswer, floating, norm
+from willis.shared.update import SUM, Arrays, SiteAnswer, floating, norm
 
 _ROUNDING = 1e-5  # relative; a site clips in its own arithmetic
 
@@ -40,40 +40,20 @@ class UnsoundUpdate(UpdateRefused):
         super().__init__(sentence)
 
 
-def check_answer(
-    answer: SiteAnswer,
-    *,
-    site: str,
-    number: int,
-    order_digest: str,
-    budget: PrivacyBudget,
-    like: Arrays,
-    max_norm: float,
-) -> None:
-    """Refuse an answer that is not to this order, or whose update is not sound.
-
-    Args:
-        answer: What came back.
-        site: Whom the order was sent to.
-        number: Of the order's round.
-        order_digest: Of the order; it covers the study, the run, the round and the weights sent.
-        budget: The study's; what a site spent is told at its delta, in its unit and relation.
-        like: The global model.
-        max_norm: L2 bound of an update; it may be passed by a factor of 1 + 1e-5.
-
-    Raises:
-        UnsoundUpdate: With the reason.
-    """
-    check_origin(answer, site=site, number=number, order_digest=order_digest, budget=budget)
-    check_update(answer.arrays, like=like, max_norm=max_norm)
-
-
 def check_origin(
     answer: SiteAnswer, *, site: str, number: int, order_digest: str, budget: PrivacyBudget
 ) -> None:
     """Refuse an answer to another order, in another site's name, or that counts its spending otherwise.
 
-    See :func:`check_answer`.
+    Args:
+        answer: What came back.
+        site: Whom the order was sent to.
+        number: Of the order's round.
+        order_digest: Of the order; it covers the study, the run, the round and the arrays sent.
+        budget: The study's; what a site spent is told at its delta, in its unit and relation.
+
+    Raises:
+        UnsoundUpdate: With the reason.
     """
     if answer.site != site:
         raise UnsoundUpdate(Reason.SITE, f'asked site "{site}", the answer says it is from "{answer.site}"')
@@ -98,8 +78,34 @@ def check_not_less(answer: SiteAnswer, *, before: PrivacySpent | None) -> None:
 
 
 def check_update(arrays: Arrays, *, like: Arrays, max_norm: float) -> None:
-    """Refuse arrays that are not a bounded difference of the model's weights; see :func:`check_answer`."""
-    wanted = floating(like)
+    """Refuse arrays that are not a bounded difference of the model's weights.
+
+    Args:
+        arrays: Of an answer.
+        like: The global model.
+        max_norm: L2 bound of an update; it may be passed by a factor of 1 + 1e-5.
+
+    Raises:
+        UnsoundUpdate: With the reason.
+    """
+    _check_arrays(arrays, floating(like), max_norm=max_norm)
+
+
+def check_sum(arrays: Arrays, *, length: int, max_norm: float) -> None:
+    """Refuse arrays that are not one bounded private sum.
+
+    Args:
+        arrays: Of an answer.
+        length: Coordinates of the question's vector.
+        max_norm: L2 bound of a site's sum; it may be passed by a factor of 1 + 1e-5.
+
+    Raises:
+        UnsoundUpdate: With the reason.
+    """
+    _check_arrays(arrays, {SUM: np.zeros(length, np.float32)}, max_norm=max_norm)
+
+
+def _check_arrays(arrays: Arrays, wanted: Arrays, *, max_norm: float) -> None:
     odd = sorted(set(wanted) ^ set(arrays))
     if odd:
         raise UnsoundUpdate(

@@ -8,7 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StudyError, WillisError
-from willis.shared.networks.start import arrays_of, initial_generator
+from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.study import read_study
 from willis.shared.whole_file import write_whole
 
@@ -39,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
             grid,
             study,
             folder=folder,
-            initial=arrays_of(initial_generator(study)),
+            initial=recipe_of(study).start(),
             resume=bool(context.run_config.get("resume", False)),
         )
     except WillisError as fault:

@@ -1,6 +1,6 @@
 """Where a run stands, on disk: written whole or not at all, so that any crash leaves the round before.
 
-Every round leaves two files, ``checkpoint-NNNNNN.safetensors`` (model and average) and
+Every round leaves two files, ``checkpoint-NNNNNN.safetensors`` (model, and what a release would hold) and
 ``checkpoint-NNNNNN.json`` (all else, and the digests of both). The JSON file is written last: a round
 without it never happened.
 """
@@ -59,8 +59,8 @@ class Checkpoint:
         study_digest: Of the study that is run.
         run: The run's name.
         round: Rounds merged so far; 0 before the first.
-        model: The global generator, by name.
-        ema: Its average over the rounds: what is released.
+        model: All that the next round goes on from, by name.
+        released: What a release of this round holds.
         history: One record for every merged round.
     """
 
@@ -68,7 +68,7 @@ class Checkpoint:
     run: str
     round: int
     model: Arrays
-    ema: Arrays
+    released: Arrays
     history: tuple[RoundRecord, ...] = ()
 
 
@@ -93,7 +93,9 @@ def begin(folder: Path, study: Study, initial: Arrays, *, resume: bool) -> Check
         raise StateError(f"{folder.parent} already holds a run; resume it, or use a new folder")
     check_model(initial)
     run = f"{study.name[:40]}-{secrets.token_hex(8)}"  # a name, never used for anything drawn
-    state = Checkpoint(study_digest=study.digest(), run=run, round=0, model=dict(initial), ema=dict(initial))
+    state = Checkpoint(
+        study_digest=study.digest(), run=run, round=0, model=dict(initial), released=dict(initial)
+    )
     save(folder, state)
     return state
 
@@ -150,7 +152,7 @@ def load(folder: Path, *, study_digest: str) -> Checkpoint:
         run=sheet.run,
         round=sheet.round,
         model=_part(arrays, "model/"),
-        ema=_part(arrays, "ema/"),
+        released=_part(arrays, "released/"),
         history=sheet.history,
     )
 
@@ -222,7 +224,7 @@ def _damaged(path: Path) -> StateError:
 
 def _joined(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     joined = {f"model/{name}": value for name, value in checkpoint.model.items()}
-    joined |= {f"ema/{name}": value for name, value in checkpoint.ema.items()}
+    joined |= {f"released/{name}": value for name, value in checkpoint.released.items()}
     return {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in joined.items()}
 
 

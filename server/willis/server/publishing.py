@@ -15,7 +15,8 @@ def publish(run: Path, study: Study) -> GeneratorRelease:
     """Make ``release/`` in a run's folder, from its newest checkpoint and its spending book.
 
     1) load the checkpoint; 2) close the book: what it holds now is what the release says; 3) check that the
-    book lacks nothing that the checkpoint knows of; 4) write the average over the rounds.
+    book lacks nothing that the checkpoint knows of; 4) write what the last round left for
+    a release.
 
     Edge cases:
         Publishing the same round twice returns the release that is there.
@@ -44,7 +45,7 @@ def publish(run: Path, study: Study) -> GeneratorRelease:
     return write_release(
         folder,
         study=study,
-        arrays=state.ema,
+        arrays=state.released,
         run=state.run,
         rounds=state.round,
         network=network,
@@ -68,7 +69,7 @@ def _check_book(book: SpendingBook, state: Checkpoint, spent: dict[str, PrivacyS
 def _already(folder: Path, state: Checkpoint, network: PrivacySpent) -> GeneratorRelease:
     there = read_release(folder)
     same = (there.sheet.run, there.sheet.rounds, there.spent) == (state.run, state.round, network)
-    if not (same and digest(there.arrays) == digest(state.ema)):
+    if not (same and digest(there.arrays) == digest(state.released)):
         raise StateError(
             f"{folder} is of run {there.sheet.run}, round {there.sheet.rounds}; to be published is "
             f"{state.run}, round {state.round}; move it away first"

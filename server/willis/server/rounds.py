@@ -17,10 +17,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from willis.server import checkpoint as disk
-from willis.server.admission import Reason, UnsoundUpdate, check_not_less, check_origin, check_update
-from willis.server.aggregation import ema, merge
+from willis.server.admission import Reason, UnsoundUpdate, check_not_less, check_origin
 from willis.server.checkpoint import Checkpoint, RoundRecord
 from willis.server.ledger import SpendingBook
+from willis.server.protocols import RoundProtocol, protocol_of
+from willis.server.roll_call import RollCall, looks, push
 from willis.shared.errors import QuorumMissed, UpdateRefused
 from willis.shared.privacy import PrivacySpent
 from willis.shared.study import Study
@@ -28,65 +29,7 @@ from willis.shared.update import REFUSAL_CODES, Arrays, RoundOrder, SiteAnswer, 
 
 logger = logging.getLogger(__name__)
 
-_PAUSES = (0.01, 2.0)  # seconds between two looks at the grid: first and longest
 _WORTH_ASKING_AGAIN = frozenset({"absent", "deadline", "lost", "internal", "unreachable"})
-
-
-class RollCall:
-    """Which node is which site: a registered name where the grid has one, else the node's own word.
-
-    A node of an unknown name, of another name than it is registered under, or of a name whose node is still
-    there, is turned away.
-
-    Attributes:
-        nodes: Node of every site that is there.
-        strangers: Code for every node turned away.
-    """
-
-    def __init__(self, grid: Grid, study: Study) -> None:
-        self.nodes: dict[str, int] = {}
-        self.strangers: dict[int, str] = {}
-        self._rivals: dict[int, str] = {}  # node turned away for a name that another node has
-        self._grid = grid
-        self._known = {site.name for site in study.federation.sites}
-        self._patience = study.federation.deadline_s
-        self._asked: dict[str, tuple[int, float]] = {}  # message: node, when it is given up
-
-    def look(self) -> None:
-        """Ask new nodes for their name, take in the names that came; does not wait."""
-        registered = {node.node_id: node.name for node in self._grid.get_nodes()}
-        self.nodes = {site: node for site, node in self.nodes.items() if node in registered}
-        gone = {node for node, name in self._rivals.items() if name not in self.nodes}
-        self._rivals = {node: name for node, name in self._rivals.items() if node not in gone}
-        self.strangers = {n: code for n, code in self.strangers.items() if n in registered and n not in gone}
-        self._asked = {key: item for key, item in self._asked.items() if item[1] > time.monotonic()}
-        settled = {*self.nodes.values(), *self.strangers, *(node for node, _ in self._asked.values())}
-        for node in sorted(set(registered) - settled):
-            hello = Message(RecordDict(), node, "query.hello", ttl=self._patience, group_id="0")
-            for key in _push(self._grid, hello):
-                self._asked[key] = (node, time.monotonic() + self._patience)
-        for reply in self._grid.pull_messages(list(self._asked)) if self._asked else ():
-            node, _ = self._asked.pop(reply.metadata.reply_to_message_id, (None, 0.0))
-            if node is not None:
-                self._enter(node, _name_in(reply), registered=registered.get(node, ""))
-
-    def wait(self, seconds: float, *, even_if_full: bool = False) -> None:
-        """Look until every site is there (or not even then), or the time is over."""
-        for _ in _looks(time.monotonic() + seconds):
-            self.look()
-            if len(self.nodes) == len(self._known) and not even_if_full:
-                return
-
-    def _enter(self, node: int, name: str | None, *, registered: str) -> None:
-        if name is None:
-            self.strangers[node] = "unreadable"
-        elif name not in self._known:
-            self.strangers[node] = "unknown-site"
-        elif registered and registered != name:
-            self.strangers[node] = "other-name"
-        elif self.nodes.setdefault(name, node) != node:
-            self.strangers[node] = "duplicate-site"
-            self._rivals[node] = name
 
 
 @dataclass
@@ -114,7 +57,7 @@ def run_rounds(
         grid: The network, or a grid in process.
         study: The protocol.
         folder: The run's folder; ``metrics.jsonl``, and ``server/`` for checkpoints and spending.
-        initial: Weights of the first generator, by name.
+        initial: The model before the first round: its recipe's start.
         resume: Continue the run in the folder; the result is that of a run never interrupted.
         on_round: Called with every round's record, once it is on disk.
         patience_s: Seconds to wait, once a round, before the silent are asked again.
@@ -130,12 +73,15 @@ def run_rounds(
     disk.mend_metrics(folder / "metrics.jsonl", state.history)
     book = SpendingBook(folder / "server" / "spending.jsonl")
     roll = RollCall(grid, study)
+    protocol = protocol_of(study)
     if state.round < study.training.rounds:
         roll.wait(study.federation.deadline_s)
     while state.round < study.training.rounds:
-        record, ballot = _ask_all(grid, study, state, roll=roll, book=book, patience_s=patience_s)
+        record, ballot = _ask_all(
+            grid, study, state, protocol=protocol, roll=roll, book=book, patience_s=patience_s
+        )
         if record.merged:
-            state = _advance(state, study, ballot, record)
+            state = _advance(state, protocol, ballot, record)
             disk.save(folder / "server", state)
         disk.add_metrics(folder / "metrics.jsonl", record)
         if on_round is not None:
@@ -146,7 +92,14 @@ def run_rounds(
 
 
 def _ask_all(
-    grid: Grid, study: Study, state: Checkpoint, *, roll: RollCall, book: SpendingBook, patience_s: float
+    grid: Grid,
+    study: Study,
+    state: Checkpoint,
+    *,
+    protocol: RoundProtocol,
+    roll: RollCall,
+    book: SpendingBook,
+    patience_s: float,
 ) -> tuple[RoundRecord, _Ballot]:
     started = time.monotonic()
     order = RoundOrder(
@@ -154,17 +107,17 @@ def _ask_all(
         study_digest=state.study_digest,
         run=state.run,
         round=state.round + 1,
-        arrays=state.model,
+        arrays=protocol.order(state),
     )
     ballot = _Ballot(refused={site.name: "absent" for site in study.federation.sites})
     roll.look()
-    _ask(grid, study, order, nodes=roll.nodes, ballot=ballot, book=book)
+    _ask(grid, study, order, nodes=roll.nodes, protocol=protocol, ballot=ballot, book=book)
     again = {site for site, code in ballot.refused.items() if code in _WORTH_ASKING_AGAIN}
     if len(ballot.sound) < study.federation.quorum <= len(ballot.sound) + len(again):
         logger.warning("round %d: %d sound answers, waiting", order.round, len(ballot.sound))
         roll.wait(patience_s, even_if_full=True)
         nodes = {site: node for site, node in roll.nodes.items() if site in again}
-        _ask(grid, study, order, nodes=nodes, ballot=ballot, book=book)
+        _ask(grid, study, order, nodes=nodes, protocol=protocol, ballot=ballot, book=book)
     record = RoundRecord(
         round=order.round,
         merged=len(ballot.sound) >= study.federation.quorum,
@@ -184,6 +137,7 @@ def _ask(
     order: RoundOrder,
     *,
     nodes: Mapping[str, int],
+    protocol: RoundProtocol,
     ballot: _Ballot,
     book: SpendingBook,
 ) -> None:
@@ -199,7 +153,7 @@ def _ask(
             check_not_less(answer, before=book.latest().get(site))
             book.record(order.round, site, spent=answer.spent, ledger_head=answer.ledger_head)
             ballot.spent[site] = answer.spent
-            check_update(answer.arrays, like=order.arrays, max_norm=study.federation.update_norm)
+            protocol.check(answer.arrays, order=order.arrays, site=site)
         except UnsoundUpdate as fault:
             logger.warning("round %d, site %s: %s", order.round, site, fault)
             ballot.refused[site] = fault.recorded
@@ -218,11 +172,11 @@ def _replies(
     for site in sorted(nodes):
         content = RecordDict({"generator": generator, "order": ConfigRecord({"header": header})})
         message = Message(content, nodes[site], "train", ttl=deadline_s, group_id=str(order.round))
-        keys = _push(grid, message)
+        keys = push(grid, message)
         left |= dict.fromkeys(keys, site)
         if not keys:
             yield site, "lost"
-    for _ in _looks(time.monotonic() + deadline_s):
+    for _ in looks(time.monotonic() + deadline_s):
         for reply in grid.pull_messages(list(left)) if left else ():
             site = left.pop(reply.metadata.reply_to_message_id, None)
             if site is None:
@@ -234,15 +188,16 @@ def _replies(
     yield from ((site, "deadline") for site in left.values())
 
 
-def _advance(state: Checkpoint, study: Study, ballot: _Ballot, record: RoundRecord) -> Checkpoint:
-    weights = {site.name: site.weight for site in study.federation.sites}
-    model = merge(state.model, ballot.sound, weights=weights)
+def _advance(
+    state: Checkpoint, protocol: RoundProtocol, ballot: _Ballot, record: RoundRecord
+) -> Checkpoint:
+    model, released = protocol.advance(state, ballot.sound)
     return Checkpoint(
         study_digest=state.study_digest,
         run=state.run,
         round=record.round,
         model=model,
-        ema=ema(state.ema, model, decay=study.training.ema),
+        released=released,
         history=(*state.history, record),
     )
 
@@ -253,31 +208,6 @@ def _missed(study: Study, record: RoundRecord) -> QuorumMissed:
         f"round {record.round}: {len(record.answered)} sound answers, the quorum is "
         f"{study.federation.quorum}; missing: {absent}. Nothing was merged; resume when they are back"
     )
-
-
-def _looks(until: float) -> Iterator[None]:
-    """Yield at growing intervals, and once when the time is over: a reply may have come meanwhile."""
-    pause, longest = _PAUSES
-    while True:
-        left = until - time.monotonic()
-        yield
-        if left <= 0:
-            return
-        time.sleep(max(0.0, min(pause, until - time.monotonic())))
-        pause = min(1.5 * pause, longest)
-
-
-def _push(grid: Grid, message: Message) -> list[str]:
-    """Send one message; grids drop what they cannot deliver, so its id comes alone or not at all."""
-    return [key for key in grid.push_messages([message]) if key]
-
-
-def _name_in(reply: Message) -> str | None:
-    try:
-        name = reply.content["hello"]["site"]  # pyright: ignore[reportArgumentType]
-    except (KeyError, ValueError, TypeError):
-        return None
-    return name if isinstance(name, str) else None
 
 
 def _answer_in(reply: Message) -> SiteAnswer | str:

@@ -36,6 +36,8 @@ class PatchSpec(Settings):
         axis: For 2-D patches from volumes: slices are taken perpendicular to this direction.
         channels: Image channels, in order. The label channel always follows them.
         invert: Negate the image after normalisation (dark vessels become bright ones).
+        flips: Whether a patch is as good mirrored along any axis, in training and for the U-net; false where
+            left, up or front mean something.
         per_subject: Patches stored per subject, over all its images.
         foreground_share: Share of them centred on a foreground pixel; the others lie anywhere that
             is not empty background.
@@ -47,6 +49,7 @@ class PatchSpec(Settings):
     axis: Axis = "axial"
     channels: tuple[Channel, ...] = Field(default=(Channel.INTENSITY,), min_length=1)
     invert: bool = False
+    flips: bool = True
     per_subject: int = Field(default=64, ge=1)
     foreground_share: float = Field(default=0.5, ge=0, le=1)
     percentiles: tuple[float, float] = (0.5, 99.5)

@@ -1,8 +1,9 @@
-"""A generator fit to leave: weights, what they cost in privacy, a model card, and the digest of each.
+"""A generator fit to leave: what was learned, what it cost in privacy, a model card, the digest of each.
 
 A release is a folder of four files, the same bytes for the same input:
 
-* ``generator.safetensors``: float32 weights, the average over the rounds;
+* ``generator.safetensors``: float32 arrays that the study's recipe draws from: the weights of a network,
+  or what was learned about the prior;
 * ``release.json``: the study, the run, what every site has spent, versions;
 * ``README.md``: the model card;
 * ``SHA256SUMS``: digests of the other three. They show damage; they are no signature.
@@ -10,7 +11,6 @@ A release is a folder of four files, the same bytes for the same input:
 
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -26,77 +25,18 @@ from safetensors.numpy import save as save_tensors
 from willis.shared.errors import ReleaseError
 from willis.shared.export.model_card import model_card
 from willis.shared.export.whole_folder import whole_folder
-from willis.shared.networks.build import build_generator
-from willis.shared.networks.generator import Generator
 from willis.shared.privacy import PrivacySpent
-from willis.shared.settings import Settings, parse
-from willis.shared.study import Name, Study
-from willis.shared.update import Arrays, Digest, arrays_from_state, state_from_arrays
+from willis.shared.recipes.catalogue import recipe_of
+from willis.shared.recipes.contract import Sampler
+from willis.shared.release_sheet import FORMAT, PublicStart, ReleaseSheet, SiteSpending, check_sheet
+from willis.shared.settings import parse
+from willis.shared.study import Study
+from willis.shared.update import Arrays
 
-FORMAT = 1
 _WEIGHTS, _SHEET, _CARD, _SUMS = "generator.safetensors", "release.json", "README.md", "SHA256SUMS"
 _SIGNED = (_CARD, _WEIGHTS, _SHEET)
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
 _LIBRARIES = ("willis", "torch", "numpy", "safetensors", "opacus", "dp-accounting")
-
-
-class SiteSpending(Settings):
-    """What one site has paid for this release.
-
-    Attributes:
-        spent: All that its cohort paid, as of its last answer.
-        ledger_head: Last hash of its ledger then; the site can show that its ledger passes through it.
-    """
-
-    spent: PrivacySpent
-    ledger_head: str = Field(max_length=128)
-
-
-class PublicStart(Settings):
-    """What the weights were before any patient's data: they cost epsilon 0.
-
-    Attributes:
-        warm_start: Name of the weights trained on draws from the procedural prior, or ``none``.
-        prior: Family of that prior.
-    """
-
-    warm_start: str
-    prior: str
-    epsilon: float = Field(default=0.0, ge=0, le=0)
-    note: str = "made from a public procedure and public seeds; no patient's data was looked at"
-
-    def sentence(self) -> str:
-        """Return the start on one line."""
-        weights = "fresh weights" if self.warm_start == "none" else f'the warm start "{self.warm_start}"'
-        return (
-            f"Before the first round: {weights}, and the procedural prior of the {self.prior} family. They "
-            f"cost epsilon {self.epsilon:g}: {self.note}."
-        )
-
-
-class ReleaseSheet(Settings):
-    """All that ``release.json`` says.
-
-    Attributes:
-        format: Version of the layout.
-        study: The protocol, whole.
-        study_digest: Its digest.
-        rounds: Rounds merged.
-        network: The bound for a patient seen at one site only.
-        sites: What every site that took part has spent.
-        start: Where the weights come from.
-        versions: Of Python and the libraries that wrote the release.
-    """
-
-    format: int = Field(default=FORMAT, ge=FORMAT, le=FORMAT)
-    study: Study
-    study_digest: Digest
-    run: Name
-    rounds: int = Field(ge=1)
-    network: PrivacySpent
-    sites: dict[Name, SiteSpending] = Field(min_length=1)
-    start: PublicStart
-    versions: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,7 +45,7 @@ class GeneratorRelease:
 
     Attributes:
         sheet: What ``release.json`` says.
-        arrays: The generator's weights by name, float32.
+        arrays: What the study's recipe draws from, by name, float32.
         digest: SHA-256 of ``SHA256SUMS``: one name for all of the release's bytes.
     """
 
@@ -129,11 +69,9 @@ class GeneratorRelease:
         """What every site that took part has spent."""
         return self.sheet.sites
 
-    def generator(self) -> Generator:
-        """Return the generator with the release's weights, on the CPU, in evaluation mode."""
-        network = build_generator(self.study)
-        network.load_state_dict(state_from_arrays(self.arrays))
-        return network.eval().requires_grad_(False)
+    def sampler(self) -> Sampler:
+        """Return what draws labelled patches."""
+        return recipe_of(self.study).sampler(self.arrays)
 
 
 def write_release(
@@ -151,25 +89,27 @@ def write_release(
 
     Args:
         folder: Must not exist, or be empty.
-        arrays: The generator's weights by name, float32; the average over the rounds.
+        arrays: What the recipe draws from, by name, float32.
         rounds: Rounds merged.
         network: The bound for a patient seen at one site only; not below any site's.
         spent: What every site that took part has spent.
         ledger_heads: Last hash of each of their ledgers.
 
     Raises:
-        ReleaseError: The weights do not fit the study's generator, or a privacy figure does not fit.
+        ReleaseError: The arrays are not the recipe's, or a privacy figure does not fit.
         StateError: The folder is not empty, or cannot be written.
     """
     sites = {
         name: {"spent": spent[name], "ledger_head": ledger_heads.get(name, "")} for name in sorted(spent)
     }
-    start = PublicStart(warm_start=study.training.warm_start, prior=study.prior.family)
+    start = PublicStart(
+        warm_start=study.training.warm_start, prior=study.prior.family, recipe=study.recipe.name
+    )
     fields = {"study": study, "study_digest": study.digest(), "run": run, "rounds": rounds, "sites": sites}
     versions = {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
     fields |= {"network": network, "start": start, "versions": versions}
     sheet = parse(fields, ReleaseSheet, where="the release", error=ReleaseError)
-    _check_sheet(sheet)
+    check_sheet(sheet)
     _check_arrays(arrays, study)
     files = {
         _WEIGHTS: save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}),
@@ -190,7 +130,7 @@ def read_release(folder: Path) -> GeneratorRelease:
 
     Raises:
         ReleaseError: A file is missing or changed, the weights are a pickle, the format is of another
-            version, or the weights do not fit the study's generator.
+            version, or the arrays are not the recipe's.
     """
     files = _read_files(folder)
     sums = _parse_sums(files[_SUMS], folder)
@@ -198,7 +138,7 @@ def read_release(folder: Path) -> GeneratorRelease:
         if _sha256(files[name]) != sums[name]:
             raise ReleaseError(f"{folder / name} is not the file that was released; fetch the release again")
     sheet = _parse_sheet(files[_SHEET], folder)
-    _check_sheet(sheet)
+    check_sheet(sheet)
     arrays = _parse_weights(files[_WEIGHTS], folder)
     _check_arrays(arrays, sheet.study)
     return GeneratorRelease(folder=folder, sheet=sheet, arrays=arrays, digest=_sha256(files[_SUMS]))
@@ -265,36 +205,19 @@ def _parse_weights(data: bytes, folder: Path) -> Arrays:
         raise ReleaseError(f"{path} is not safetensors ({fault}); fetch the release again") from fault
 
 
-def _check_sheet(sheet: ReleaseSheet) -> None:
-    problems = []
-    told, own = sheet.study_digest, sheet.study.digest()
-    if told != own:
-        problems.append(f"study_digest is {told[:12]}, the study's is {own[:12]}")
-    known = {site.name for site in sheet.study.federation.sites}
-    problems += [f"sites: the study knows no {name!r}" for name in sorted(set(sheet.sites) - known)]
-    plan = sheet.study.privacy
-    for name, site in (("network", sheet.network), *((n, s.spent) for n, s in sheet.sites.items())):
-        if (site.unit, site.relation) != (plan.unit, plan.relation):
-            problems.append(f"{name}: {site.sentence()}; the study is about unit {plan.unit.value}")
-        if any(one > bound for one, bound in zip(_losses(site), _losses(sheet.network), strict=True)):
-            problems.append(f"{name}: {site.sentence()}; more than the network's {sheet.network.sentence()}")
-    if problems:
-        raise ReleaseError("the release contradicts itself", problems)
-
-
-def _losses(spent: PrivacySpent) -> tuple[float, float, float]:
-    return spent.epsilon, spent.delta, math.inf if spent.patient_epsilon is None else spent.patient_epsilon
-
-
 def _check_arrays(arrays: Arrays, study: Study) -> None:
-    wanted = arrays_from_state(build_generator(study).state_dict())
-    problems = [f"{name}: missing" for name in sorted(set(wanted) - set(arrays))]
-    problems += [f"{name}: unknown" for name in sorted(set(arrays) - set(wanted))]
-    for name in sorted(set(wanted) & set(arrays)):
-        value = arrays[name]
-        if value.shape != wanted[name].shape or value.dtype != np.float32:
-            problems.append(f"{name}: {value.dtype} {value.shape}, wanted float32 {wanted[name].shape}")
-        elif not bool(np.isfinite(value).all()):
+    problems = []
+    for name in sorted(arrays):
+        if arrays[name].dtype != np.float32:
+            problems.append(f"{name}: {arrays[name].dtype}, wanted float32")
+        elif not bool(np.isfinite(arrays[name]).all()):
             problems.append(f"{name}: holds numbers that are not finite")
+    if not problems:
+        try:
+            recipe_of(study).sampler(arrays)
+        except ValueError as fault:
+            problems = str(fault).split("; ")
     if problems:
-        raise ReleaseError(f"the weights do not fit the generator of study {study.name}", problems)
+        raise ReleaseError(
+            f"the weights do not fit the {study.recipe.name} generator of study {study.name}", problems
+        )

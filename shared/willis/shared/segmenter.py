@@ -116,7 +116,7 @@ def train_segmenter(
 
     Steps:
         1. Draw a batch with replacement; foreground is where the last channel is above 0.
-        2. Flip it at random along every axis; change gain, offset and noise of its image.
+        2. Flip it at random along every axis where the spec allows it; change gain, offset and noise of its image.
         3. Step Adam on Dice plus cross entropy (each batch is one Dice sum, so an empty patch is no outlier).
 
     Nothing is selected on the way: neither step, nor threshold, nor seed.
@@ -145,7 +145,7 @@ def train_segmenter(
     network.train()
     for step in range(plan.unet_steps):
         picks = torch.randint(len(patches), (plan.unet_batch,), generator=generator)
-        image, truth = augment(patches[picks], generator)
+        image, truth = augment(patches[picks], generator, flips=spec.flips)
         with fast_precision(device):
             logits = network(image.to(device))
         loss = loss_of(logits.float(), truth.to(device))
@@ -183,16 +183,16 @@ class UNet(nn.Module):
 
 
 def augment(
-    patches: LabelledPatches, generator: torch.Generator
+    patches: LabelledPatches, generator: torch.Generator, *, flips: bool = True
 ) -> tuple[Float[Tensor, "patch image *space"], Float[Tensor, "patch 1 *space"]]:
-    """Return flipped images with another gain, offset and noise, and their masks in {0, 1}.
+    """Return (flipped) images with another gain, offset and noise, and their masks in {0, 1}.
 
-    Each patch draws for itself: a flip along each axis (chance one half), gain in [0.8, 1.2], offset in
+    Each patch draws for itself: a flip along each axis where allowed (chance one half), gain in [0.8, 1.2], offset in
     [-0.2, 0.2], noise of standard deviation in [0, 0.1]; all in units of the image, which stays in [-1, 1].
     """
     n = len(patches)
     patches = patches.clone()
-    for axis in range(2, patches.ndim):
+    for axis in range(2, patches.ndim) if flips else ():
         flipped = torch.rand(n, generator=generator) < 0.5
         patches[flipped] = patches[flipped].flip(axis)
     image, truth = patches[:, :-1], (patches[:, -1:] > 0).float()

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 from willis.shared.patch import PatchSpec
 from willis.shared.prior.families import Family, check_ranges
 from willis.shared.privacy import PrivacyBudget, PrivacyUnit
+from willis.shared.recipe_plans import DpWganPlan, RecipePlan
 from willis.shared.settings import Settings, parse, read_toml, refuse
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -72,9 +73,12 @@ class TrainingPlan(Settings):
     """How generator and critic are trained.
 
     Attributes:
-        protocol: ``local``: a site steps its own critic and the generator from the global model.
+        protocol: ``local``: a site steps its own critic and the generator from the global model, and sends
+            what that moved. ``pooled``: a site answers each round with one private sum, and the coordinator
+            learns from the sum over all sites.
         rounds: Rounds of the whole study.
-        critic_steps: Private critic steps a site takes in a round; each is one fresh draw.
+        critic_steps: Private critic steps a site takes in a round; each is one fresh draw. Under ``pooled``
+            a round is one draw: 1.
         critic_per_generator: Critic steps between two groups of generator steps.
         generator_steps: Generator steps in such a group; they see fakes only and cost nothing.
         patches_per_bag: Patches of one subject in one draw.
@@ -89,10 +93,10 @@ class TrainingPlan(Settings):
         precision: Of forward and backward passes; sums, clipping and noise are always float32.
     """
 
-    protocol: Literal["local"] = "local"
+    protocol: Literal["local", "pooled"] = "local"
     rounds: int = Field(ge=1, le=100_000)
-    critic_steps: int = Field(ge=1, le=100_000)
-    critic_per_generator: int = Field(default=5, ge=1)
+    critic_steps: int = Field(default=1, ge=1, le=100_000)
+    critic_per_generator: int = Field(default=1, ge=1)
     generator_steps: int = Field(default=1, ge=1)
     patches_per_bag: int = Field(default=16, ge=1)
     fakes: int = Field(default=64, ge=1)
@@ -107,9 +111,15 @@ class TrainingPlan(Settings):
 
     @model_validator(mode="after")
     def _sane(self) -> "TrainingPlan":
-        if self.critic_per_generator > self.critic_steps:
+        pooled = self.protocol == "pooled"
+        if pooled and self.critic_steps != 1:
             raise ValueError(
-                f"critic_per_generator must be at most critic_steps ({self.critic_steps}), "
+                f'critic_steps must be 1 where protocol is "pooled" (a round is one draw), got {self.critic_steps}'
+            )
+        most, where = (self.rounds, "rounds") if pooled else (self.critic_steps, "critic_steps")
+        if self.critic_per_generator > most:
+            raise ValueError(
+                f"critic_per_generator must be at most {where} ({most}), "
                 f"got {self.critic_per_generator}: the generator would never step"
             )
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -117,8 +127,8 @@ class TrainingPlan(Settings):
         return self
 
     @property
-    def total_critic_steps(self) -> int:
-        """Private draws of a site over the whole study."""
+    def draws(self) -> int:
+        """Private draws of a site over the whole study: each is one private sum."""
         return self.rounds * self.critic_steps
 
 
@@ -204,6 +214,7 @@ class Study(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     patch: PatchSpec
     prior: PriorPlan
+    recipe: RecipePlan = DpWganPlan()
     networks: NetworkPlan = NetworkPlan()
     privacy: PrivacyPlan
     training: TrainingPlan
@@ -236,6 +247,11 @@ class Study(Settings):
             faults.append(
                 f"training.patches_per_bag must be at most patch.per_subject ({self.patch.per_subject}), "
                 f"got {self.training.patches_per_bag}"
+            )
+        if self.training.protocol == "local" and self.recipe.name != "dp-wgan":
+            faults.append(
+                f'training.protocol must be "pooled" for recipe {self.recipe.name}: its sites answer with '
+                'sums; only dp-wgan knows "local"'
             )
         refuse(faults)
         return self

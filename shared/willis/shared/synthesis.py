@@ -4,23 +4,20 @@ Patch i of a seed is the same whatever else is drawn with it.
 """
 
 from collections.abc import Callable, Iterator
-from math import prod
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from willis.shared.export.nnunet import write_nnunet
 from willis.shared.export.npz import write_npz
-from willis.shared.networks.build import choose_device, public_generator
-from willis.shared.networks.generator import Generator
+from willis.shared.networks.build import choose_device
 from willis.shared.patch import LabelledPatches
+from willis.shared.recipes.contract import Sampler
+from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.release import GeneratorRelease
 
 MOST_PATCHES = 10_000_000
-_PIXELS_AT_ONCE = 2**18
 
 
 def draw_pairs(
@@ -70,10 +67,11 @@ def stream_pairs(
         ValueError: At once, as :func:`draw_pairs`.
     """
     _check(n, seed, batch)
-    generator = release.generator().to(choose_device(device))
-    # Rounding depends on how many patches a network sees at once: blocks are a matter of the size alone.
-    block = max(1, min(64, _PIXELS_AT_ONCE // prod(release.study.patch.size)))
-    return _batches(generator, n=n, seed=seed, batch=batch, block=block)
+    chosen = choose_device(device)
+    sampler = release.sampler()
+    if isinstance(sampler, NetworkSampler):
+        sampler = sampler.to(chosen)
+    return _batches(sampler, n=n, seed=seed, batch=batch)
 
 
 def export_pairs(
@@ -132,29 +130,6 @@ def _check(n: int, seed: int, batch: int) -> None:
         raise ValueError(f"batch must be at least 1, got {batch}")
 
 
-def _batches(generator: Generator, *, n: int, seed: int, batch: int, block: int) -> Iterator[LabelledPatches]:
-    waiting: list[Tensor] = []
-    for start in range(0, n, block):
-        drawn = _block(generator, first=start, block=block, seed=seed)[: n - start]
-        waiting.append(drawn)
-        while sum(len(part) for part in waiting) >= batch:
-            joined = torch.cat(waiting)
-            yield joined[:batch]
-            waiting = [joined[batch:]]
-    rest = torch.cat(waiting)
-    if len(rest):
-        yield rest
-
-
-@torch.no_grad()
-def _block(
-    generator: Generator, *, first: int, block: int, seed: int
-) -> Float[Tensor, "patch channel *space"]:
-    """Patches first to first + block - 1, always a whole block; every patch has dice of its own."""
-    dice = [public_generator("synthesis", seed, first + i) for i in range(block)]
-    latent = torch.stack([torch.randn(generator.latent, generator=die) for die in dice])
-    texture = torch.stack([torch.randn((1, *generator.size), generator=die) for die in dice])
-    device = next(generator.parameters()).device
-    patches = generator(latent.to(device), texture.to(device)).cpu()
-    patches[:, -1] = torch.where(patches[:, -1] > 0, 1.0, -1.0)
-    return patches
+def _batches(sampler: Sampler, *, n: int, seed: int, batch: int) -> Iterator[LabelledPatches]:
+    for first in range(0, n, batch):
+        yield sampler.draw(first=first, n=min(batch, n - first), seed=seed)

@@ -22,6 +22,7 @@ from willis.shared.settings import AnySettings, Settings, parse
 from willis.shared.study import Name
 
 Arrays = Mapping[str, np.ndarray]
+SUM = "sum"  # name of the one array that a site answers with under protocol ``pooled``
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 # The only words that a refusal may carry through the wall.
@@ -56,7 +57,8 @@ class RoundOrder:
         study_digest: Its :meth:`~willis.shared.settings.Settings.digest`.
         run: Name of the run; the same over all its rounds, another one for every fresh start.
         round: From 1.
-        arrays: Weights of the global generator, by name.
+        arrays: What the sites need to know, by name: the global generator (``local``), or what the recipe's
+            question is made from (``pooled``).
 
     Raises:
         StudyError: A field does not fit; a run's name is safe to name a folder.
@@ -96,7 +98,8 @@ class SiteAnswer:
     """What a site answers to a :class:`RoundOrder`.
 
     Attributes:
-        arrays: Difference of the generator's floating-point weights, after minus before, float32.
+        arrays: ``local``: difference of the generator's floating-point weights, after minus before;
+            ``pooled``: the private sum, flat, under :data:`SUM`. float32.
         site: The site's name.
         round: Of the order.
         order_digest: :meth:`RoundOrder.digest` of what was answered.

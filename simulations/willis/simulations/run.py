@@ -17,10 +17,11 @@ from willis.server.report import write_report
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StateError
 from willis.shared.metrics_sheet import ScoreSheet, read_scores
-from willis.shared.networks.start import arrays_of, initial_generator
+from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.release import GeneratorRelease, read_release
 from willis.shared.study import Study, read_study
 from willis.shared.synthesis import export_pairs
+from willis.shared.update import Arrays
 from willis.simulations.hospitals import Hospitals, prepare, prepared, survey
 from willis.simulations.local_grid import LocalGrid
 from willis.simulations.progress import Show
@@ -85,7 +86,7 @@ def simulate(
     show = show or Show(quiet=True)
     study = read_study(study_path)
     mechanism_of(study, steps=1)  # whatever cannot train is refused before anything is written
-    initial_generator(study)
+    initial = None if resume else recipe_of(study).start()
     _check_free(study, out, resume=resume)
     hospitals = prepared(study, out) if resume else None
     if hospitals is None:
@@ -94,7 +95,7 @@ def simulate(
         hospitals = prepare(study, out, found, show=show)
     release = _released(out) if resume else None
     if release is None:
-        _train(study, out, hospitals, engine=engine, workers=workers, show=show)
+        _train(study, out, hospitals, initial=initial, engine=engine, workers=workers, show=show)
         release = publish(out, study)
     if not (out / "synthetic").exists():
         export_pairs(release, out / "synthetic", n=_EXPORTED, seed=study.seed, form="nnunet")
@@ -154,7 +155,14 @@ def _released(out: Path) -> GeneratorRelease | None:
 
 
 def _train(
-    study: Study, out: Path, hospitals: Hospitals, *, engine: Engine, workers: int, show: Show
+    study: Study,
+    out: Path,
+    hospitals: Hospitals,
+    *,
+    initial: Arrays | None,
+    engine: Engine,
+    workers: int,
+    show: Show,
 ) -> None:
     resume = latest_round(out / "server") is not None
     total = study.training.rounds
@@ -179,7 +187,7 @@ def _train(
                 LocalGrid(client_app, nodes, workers=workers),
                 study,
                 folder=out,
-                initial=arrays_of(initial_generator(study)),
+                initial=recipe_of(study).start() if initial is None else initial,
                 resume=resume,
                 on_round=on_round,
             )

@@ -19,7 +19,8 @@ from opacus import GradSampleModule
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
 from torch import Tensor, nn
 
-from willis.client.critic_step import Chance, private_critic_gradient
+from willis.client.chance import Chance
+from willis.client.critic_step import private_critic_gradient
 from willis.client.randomness import SecretRandom
 from willis.client.store import FORMAT, Index, PatchStore
 from willis.shared.networks.critic import Critic, project
