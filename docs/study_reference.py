@@ -11,8 +11,9 @@ from typing import Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from willis.shared.federation_plan import SitePlan
 from willis.shared.prior.families import Family, parameters_of
-from willis.shared.study import SitePlan, Study
+from willis.shared.study import Study
 
 HEAD = """\
 # The study file

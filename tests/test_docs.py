@@ -128,11 +128,11 @@ def keys(model: type[BaseModel], path: str = "") -> list[tuple[str, str]]:
     """Return every key of a model and those below it, with the section where it must stand."""
     found = []
     for name, field in model.model_fields.items():
-        below = study_reference._model_in(field.annotation)
+        below = study_reference._models_in(field.annotation)
         inner = f"{path}.{name}" if path else name
-        if below is not None:
-            found += keys(below, inner)
-        if below is None or inner == "federation.sites":
+        for one in below:
+            found += keys(one, inner)
+        if not below or inner == "federation.sites":
             found.append((path, name))
     return found
 
@@ -142,8 +142,9 @@ def test_the_study_reference_lacks_no_key():
     sections = {match[1]: match[2] for match in re.finditer(r"^## (.*)\n((?:(?!^## ).*\n?)*)", page, re.M)}
     for path, name in keys(Study):
         titles = [title for title in sections if title.startswith(("`[" + path + "]`", f"`{path}`"))]
-        section = sections[titles[0] if path else "Top of the file"]
-        row = re.search(rf"^\| `{name}` \| (.*) \|$", section, re.M)
+        titles = titles if path else ["Top of the file"]
+        rows = (re.search(rf"^\| `{name}` \| (.*) \|$", sections[title], re.M) for title in titles)
+        row = next((found for found in rows if found is not None), None)  # each recipe has a section of its own
         assert row is not None, f"{path}.{name}"
         assert row[1].split(" | ")[-1].strip(), f"{path}.{name} has no meaning"
     for family in Family:

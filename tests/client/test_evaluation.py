@@ -22,11 +22,12 @@ from willis.client.evaluation import (
 )
 from willis.client.patches import cut_patches, load_subject
 from willis.shared.errors import CohortError
+from willis.shared.federation_plan import FederationPlan, SitePlan
 from willis.shared.patch import PatchSpec
 from willis.shared.prior.families import Family
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.segmenter import Segmenter
-from willis.shared.study import FederationPlan, PriorPlan, PrivacyPlan, SitePlan, Study, TrainingPlan, UsePlan
+from willis.shared.study import PriorPlan, PrivacyPlan, Study, TrainingPlan, UsePlan
 
 DATA = Path(os.environ.get("WILLIS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CPU = torch.device("cpu")

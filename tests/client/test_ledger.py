@@ -184,7 +184,7 @@ def test_the_disk_settings_are_the_safe_ones(ledger):
     assert ledger._database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
-COPY = "at, study, purpose, inputs, sampling_rate, noise_multiplier, 1, key_digest, hash, state, key"
+COPY = "at, study, purpose, inputs, sampling_rate, noise_multiplier, 1, assumes, key_digest, hash, state, key"
 ATTEMPTS = f"""DELETE FROM payment
 DELETE FROM payment WHERE id = 2
 UPDATE payment SET steps = 1 WHERE id = 2
@@ -368,3 +368,11 @@ def test_eight_processes_race_for_three_places(path):
         ledger.verify()
         assert ledger.spent().epsilon <= cap * (1 + 1e-6)
     assert not list(path.parent.glob(".*"))  # no half-made file is left
+
+
+def test_what_a_payment_assumes_is_told_with_every_figure(ledger):
+    reserved(ledger, "run/round-1")
+    assert "ASSUMING" not in ledger.spent().sentence()
+    ledger.reserve(study="s", purpose="p", inputs="i", run=RUN, assumes="two honest sites")
+    assert ledger.spent().sentence().endswith("(ASSUMING two honest sites)")
+    assert [row.assumes for row in ledger.rows()] == ["", "two honest sites"]

@@ -8,44 +8,22 @@ against that the last hash leaves with every answer, and ``verify`` takes it bac
 """
 
 import hashlib
-import json
 import math
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from willis.client.ledger_file import CONTENT, REMEDY, chained, check_owner, connect, explained, make_file
 from willis.shared import accounting
 from willis.shared.accounting import MechanismRun
 from willis.shared.errors import BudgetExhausted, StateError
 from willis.shared.privacy import PrivacySpent, PrivacyUnit
 
-_PATIENCE_S = 120  # wait for another process's reservation
 _ROUNDING = 1e-6  # of the cap, relative: two computations of the same epsilon
-_REMEDY = "Stop training and restore it from its backup; never delete it: a new one forgets what was spent"
-_CONTENT = "id, at, study, purpose, inputs, sampling_rate, noise_multiplier, steps, key_digest"
-_UNCHANGED = " AND ".join(f"NEW.{name} IS OLD.{name}" for name in (*_CONTENT.split(", "), "hash"))
-_SCHEMA = f"""
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE payment (
-    id INTEGER PRIMARY KEY, at TEXT NOT NULL, study TEXT NOT NULL, purpose TEXT NOT NULL,
-    inputs TEXT NOT NULL, sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL, steps INTEGER NOT NULL,
-    key_digest TEXT NOT NULL, hash TEXT NOT NULL, state TEXT CHECK (state IN ('reserved', 'settled')),
-    key BLOB CHECK ((state = 'reserved') = (key IS NOT NULL)));
-CREATE TRIGGER payment_stays BEFORE DELETE ON payment BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
-CREATE TRIGGER payment_stands BEFORE UPDATE ON payment
-    WHEN NOT (OLD.state = 'reserved' AND NEW.state = 'settled' AND NEW.key IS NULL AND {_UNCHANGED})
-    BEGIN SELECT RAISE(ABORT, 'a payment may only be settled'); END;
-CREATE TRIGGER payment_follows BEFORE INSERT ON payment
-    WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM payment)
-    BEGIN SELECT RAISE(ABORT, 'a payment follows the last one'); END;
-CREATE TRIGGER about_stays BEFORE DELETE ON about BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
-CREATE TRIGGER about_stands BEFORE UPDATE ON about BEGIN SELECT RAISE(ABORT, 'never changed'); END;
-"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +51,7 @@ class LedgerRow:
     purpose: str
     inputs: str
     run: MechanismRun
+    assumes: str
     settled: bool
     hash: str
 
@@ -116,15 +95,17 @@ class Ledger:
             raise ValueError(f"epsilon_cap must be positive and finite, got {epsilon_cap}")
         accounting.spent([], delta=delta, unit=unit, patches_per_patient=patches_per_patient)
         owner = {"cohort": cohort, "unit": unit.value, "patches per patient": str(patches_per_patient)}
-        with _explained(path):
+        with explained(path):
             if not path.exists():
-                _make(path, **owner)
+                make_file(path, **owner)
             os.chmod(path, 0o600)
-            with closing(_connect(path)) as database:
-                genesis = _check_owner(path, database, **owner)
-            return cls(path, _connect(path), epsilon_cap, (delta, unit, patches_per_patient), genesis)
+            with closing(connect(path)) as database:
+                genesis = check_owner(path, database, **owner)
+            return cls(path, connect(path), epsilon_cap, (delta, unit, patches_per_patient), genesis)
 
-    def reserve(self, *, study: str, purpose: str, inputs: str, run: MechanismRun) -> Reservation:
+    def reserve(
+        self, *, study: str, purpose: str, inputs: str, run: MechanismRun, assumes: str = ""
+    ) -> Reservation:
         """Pay for a run before anything is drawn; on return the payment is on disk.
 
         Guarantees:
@@ -137,6 +118,7 @@ class Ledger:
             inputs: Digest of all that the draws act on: the order, the site's state and its patches. Two
                 answers under one key from different inputs would cancel the noise.
             run: The mechanism.
+            assumes: What its noise relies on beyond this site, see ``PrivacySpent``; empty where on nothing.
 
         Raises:
             BudgetExhausted: The cap would be passed; nothing was written.
@@ -145,10 +127,16 @@ class Ledger:
         with self._transaction():
             rows = self.rows()
             for row in rows:
-                if (row.study, row.purpose, row.inputs, row.run) == (study, purpose, inputs, run):
+                if (row.study, row.purpose, row.inputs, row.run, row.assumes) == (
+                    study,
+                    purpose,
+                    inputs,
+                    run,
+                    assumes,
+                ):
                     return self._again(row)
             self._afford([row.run for row in rows], run)
-            return self._write(rows, [study, purpose, inputs], run)
+            return self._write(rows, [study, purpose, inputs], run, assumes)
 
     def settle(self, reservation: int) -> None:
         """Mark a row's work as ended, its answer kept, and wipe its key; twice changes nothing."""
@@ -157,27 +145,30 @@ class Ledger:
             if not 1 <= reservation <= len(self.rows()):
                 raise StateError(f"the ledger {self._path} has no row {reservation} to settle")
             self._database.execute(wipe, (reservation,))
-        with _explained(self._path):
+        with explained(self._path):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the key stays in the log
 
     def spent(self) -> PrivacySpent:
         """Return what the cohort paid so far, from all rows, reserved and settled alike."""
         delta, unit, patches = self._budget
-        runs = [row.run for row in self.rows()]
-        return accounting.spent(runs, delta=delta, unit=unit, patches_per_patient=patches)
+        rows = self.rows()
+        runs = [row.run for row in rows]
+        figure = accounting.spent(runs, delta=delta, unit=unit, patches_per_patient=patches)
+        return figure.model_copy(update={"assumes": "; ".join(sorted({row.assumes for row in rows} - {""}))})
 
     def rows(self) -> list[LedgerRow]:
         """Return all payments in their order; ``StateError`` where one does not fit its hash."""
-        query = f"SELECT {_CONTENT}, hash, state FROM payment ORDER BY id"
-        with _explained(self._path):
+        query = f"SELECT {CONTENT}, hash, state FROM payment ORDER BY id"
+        with explained(self._path):
             found = self._database.execute(query).fetchall()
         rows, previous = [], self._genesis
         for number, (*content, written, state) in enumerate(found, start=1):
-            if content[0] != number or _hash(previous, content) != written:
-                raise StateError(f"the ledger {self._path} was altered at row {number}. {_REMEDY}")
-            identity, at, study, purpose, inputs, *mechanism, _ = content
+            if content[0] != number or chained(previous, content) != written:
+                raise StateError(f"the ledger {self._path} was altered at row {number}. {REMEDY}")
+            identity, at, study, purpose, inputs, *mechanism, assumes, _ = content
             run = MechanismRun(*mechanism)
-            rows.append(LedgerRow(identity, at, study, purpose, inputs, run, state == "settled", written))
+            settled = state == "settled"
+            rows.append(LedgerRow(identity, at, study, purpose, inputs, run, assumes, settled, written))
             previous = written
         return rows
 
@@ -194,12 +185,12 @@ class Ledger:
         Raises:
             StateError: The file is damaged, a row was altered, or a known head is missing.
         """
-        with _explained(self._path):
+        with explained(self._path):
             verdict = self._database.execute("PRAGMA integrity_check").fetchone()[0]
         chain = self._chain()
         lost = [head for head in known_heads if head not in chain]
         if verdict != "ok" or lost:
-            raise StateError(f"the ledger {self._path} is damaged ({verdict}) or lost rows {lost}. {_REMEDY}")
+            raise StateError(f"the ledger {self._path} is damaged ({verdict}) or lost rows {lost}. {REMEDY}")
         return chain[-1]
 
     def close(self) -> None:
@@ -231,17 +222,19 @@ class Ledger:
                 f"the cap is {self._cap:g} (delta {delta:g}, unit {unit.value}): stop, or agree on a new cap"
             )
 
-    def _write(self, rows: Sequence[LedgerRow], what: list[str], run: MechanismRun) -> Reservation:
+    def _write(
+        self, rows: Sequence[LedgerRow], what: list[str], run: MechanismRun, assumes: str
+    ) -> Reservation:
         key, now = os.urandom(32), datetime.now(UTC).isoformat(timespec="milliseconds")
         mechanism = (float(run.sampling_rate), float(run.noise_multiplier), run.steps)
-        content = [len(rows) + 1, now, *what, *mechanism, hashlib.sha256(key).hexdigest()]
-        insert = f"INSERT INTO payment ({_CONTENT}, hash, state, key) VALUES ({', '.join('?' * 12)})"
-        self._database.execute(insert, (*content, _hash(self.head(), content), "reserved", key))
+        content = [len(rows) + 1, now, *what, *mechanism, assumes, hashlib.sha256(key).hexdigest()]
+        insert = f"INSERT INTO payment ({CONTENT}, hash, state, key) VALUES ({', '.join('?' * 13)})"
+        self._database.execute(insert, (*content, chained(self.head(), content), "reserved", key))
         return Reservation(len(rows) + 1, False, key)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _explained(self._path):
+        with explained(self._path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -249,52 +242,3 @@ class Ledger:
                 self._database.rollback()
                 raise
             self._database.execute("COMMIT")
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as fault:
-        raise StateError(f"the ledger {path} cannot be used: {fault!r}. {_REMEDY}") from fault
-
-
-def _hash(previous: str, content: Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps([previous, *content]).encode()).hexdigest()
-
-
-def _check_owner(path: Path, database: sqlite3.Connection, **wanted: str) -> str:
-    """Return the hash before the first row: whose ledger it is, and a secret number."""
-    about = dict(database.execute("SELECT name, value FROM about ORDER BY name").fetchall())
-    for name, value in wanted.items():
-        if about.get(name) != value:
-            found = f'the ledger {path} is of {name} "{about.get(name)}", not "{value}"'
-            raise StateError(f"{found}: give every {name} a ledger of its own")
-    return _hash("", list(about.items()))
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
-    for setting in ("synchronous = FULL", "secure_delete = ON", "recursive_triggers = ON"):
-        database.execute(f"PRAGMA {setting}")
-    return database
-
-
-def _make(path: Path, **owner: str) -> None:
-    """Build the file aside and put it in place in one step, unless another process was first."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    try:
-        with closing(_connect(aside)) as database:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.executescript(_SCHEMA)
-            about = {"version": "1", **owner, "secret": secrets.token_hex(32)}
-            database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-        with suppress(FileExistsError):
-            os.link(aside, path)
-    finally:
-        aside.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)

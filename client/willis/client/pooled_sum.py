@@ -42,7 +42,9 @@ def pooled_sum(
     return total
 
 
-def _units(store: PatchStore, study: Study, chance: Chance) -> Iterator[Float[Tensor, "patch channel *space"]]:
+def _units(
+    store: PatchStore, study: Study, chance: Chance
+) -> Iterator[Float[Tensor, "patch channel *space"]]:
     plan = study.privacy
     if plan.unit is PrivacyUnit.SUBJECT:
         for subject in draw_units(store.n_subjects, plan.sampling_rate, chance.units):

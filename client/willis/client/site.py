@@ -27,6 +27,8 @@ class SiteSettings(Settings):
         minimum_subjects: With fewer the site refuses to train.
         max_update_norm: The largest L2 bound of an update that the site accepts.
         studies: Digests of the studies that the site agreed to; None accepts any within the limits above.
+        shared_noise: Whether the site takes part in secure aggregation, where it adds only a share of the
+            noise and relies on other sites for the rest.
         threads: CPU threads for training; None takes what torch takes.
     """
 
@@ -41,6 +43,7 @@ class SiteSettings(Settings):
     minimum_subjects: int = Field(default=1, ge=1)
     max_update_norm: float = Field(default=100.0, gt=0)
     studies: tuple[str, ...] | None = None
+    shared_noise: bool = False
     threads: int | None = Field(default=None, ge=1, le=1024)
 
     @property
@@ -67,6 +70,10 @@ class SiteSettings(Settings):
         if study.privacy.unit is not self.unit:
             raise SiteRefused(
                 f"the study's unit is {study.privacy.unit.value}, the site's is {self.unit.value}"
+            )
+        if study.federation.secure is not None and not self.shared_noise:
+            raise SiteRefused(
+                "the study shares the noise among sites (federation.secure), and the site's shared_noise is off"
             )
         for what, asked, allowed in (
             ("privacy.epsilon", study.privacy.epsilon, self.epsilon_cap),

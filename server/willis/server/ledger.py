@@ -116,6 +116,8 @@ class SpendingBook:
                 + "; ".join(f"{site} {one.sentence()}" for site, one in sorted(spent.items()))
             )
         worst = max(spent.values(), key=lambda one: one.epsilon)
+        assumed = sorted({one.assumes for one in spent.values() if one.assumes})
+        worst = worst.model_copy(update={"assumes": "; ".join(assumed)})
         if worst.unit is PrivacyUnit.SUBJECT:
             return worst
         # The worst patient may be at another site than the worst patch.

@@ -49,6 +49,8 @@ class PrivacySpent(Settings):
         patient_epsilon: For unit ``patch``: the same release in terms of a whole patient; None where
             the unit already is the subject, or infinite loss (see ``patient_note``).
         patient_note: How the patient's figure was got, or why there is none.
+        assumes: What the figure relies on beyond the noise that the site itself added; empty where on
+            nothing. Secure aggregation shares the noise among sites, and says here how many must be honest.
     """
 
     epsilon: float = Field(ge=0)
@@ -58,6 +60,7 @@ class PrivacySpent(Settings):
     accountant: str
     patient_epsilon: float | None = None
     patient_note: str = ""
+    assumes: str = Field(default="", max_length=400)
 
     def sentence(self) -> str:
         """Return the figure, rounded up, with all that it needs to be understood, on one line."""
@@ -69,4 +72,6 @@ class PrivacySpent(Settings):
         if self.unit is PrivacyUnit.PATCH:
             figure = "unbounded" if self.patient_epsilon is None else f"{math.ceil(self.patient_epsilon)}"
             text += f" (NOT a patient's privacy: per patient epsilon {figure}; {self.patient_note})"
+        if self.assumes:
+            text += f" (ASSUMING {self.assumes})"
         return text

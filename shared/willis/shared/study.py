@@ -1,17 +1,16 @@
 """The protocol every site signs: one TOML file, frozen and hashed."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from willis.shared.federation_plan import FederationPlan, Name
 from willis.shared.patch import PatchSpec
 from willis.shared.prior.families import Family, check_ranges
 from willis.shared.privacy import PrivacyBudget, PrivacyUnit
 from willis.shared.recipe_plans import DpWganPlan, RecipePlan
 from willis.shared.settings import Settings, parse, read_toml, refuse
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
 class PriorPlan(Settings):
@@ -114,7 +113,8 @@ class TrainingPlan(Settings):
         pooled = self.protocol == "pooled"
         if pooled and self.critic_steps != 1:
             raise ValueError(
-                f'critic_steps must be 1 where protocol is "pooled" (a round is one draw), got {self.critic_steps}'
+                f'critic_steps must be 1 where protocol is "pooled" (a round is one draw), '
+                f"got {self.critic_steps}"
             )
         most, where = (self.rounds, "rounds") if pooled else (self.critic_steps, "critic_steps")
         if self.critic_per_generator > most:
@@ -130,55 +130,6 @@ class TrainingPlan(Settings):
     def draws(self) -> int:
         """Private draws of a site over the whole study: each is one private sum."""
         return self.rounds * self.critic_steps
-
-
-class SitePlan(Settings):
-    """One hospital's place in the study; all of it public.
-
-    Attributes:
-        name: The site's name.
-        weight: Its share in a merge, before normalisation; agreed, not computed from its cohort.
-        subjects: Subjects it declares. The private sum is divided by sampling_rate * subjects, never
-            by the true count; a wrong figure scales its gradient and breaks no guarantee.
-    """
-
-    name: Name
-    weight: float = Field(default=1.0, gt=0)
-    subjects: int = Field(ge=1)
-
-
-class FederationPlan(Settings):
-    """Who takes part, and when a round counts.
-
-    Attributes:
-        sites: The hospitals.
-        quorum: Sound updates needed before a merge.
-        deadline_s: Seconds that a site has for a round.
-        update_norm: L2 bound of the difference that a site sends.
-        minimum_subjects: A site with fewer refuses to train.
-    """
-
-    sites: tuple[SitePlan, ...] = Field(min_length=1)
-    quorum: int = Field(ge=1)
-    deadline_s: float = Field(default=600, gt=0)
-    update_norm: float = Field(default=100.0, gt=0)
-    minimum_subjects: int = Field(default=1, ge=1)
-
-    @model_validator(mode="after")
-    def _sane(self) -> "FederationPlan":
-        faults = []
-        names = [site.name for site in self.sites]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            faults.append(f"every site needs its own name, got twice: {', '.join(twice)}")
-        if self.quorum > len(names):
-            faults.append(f"quorum must be at most the number of sites ({len(names)}), got {self.quorum}")
-        refuse(faults)
-        return self
-
-    def site(self, name: str) -> SitePlan:
-        """Return a site's plan; ``KeyError`` where the study does not know it."""
-        return {site.name: site for site in self.sites}[name]
 
 
 class UsePlan(Settings):
@@ -253,6 +204,8 @@ class Study(Settings):
                 f'training.protocol must be "pooled" for recipe {self.recipe.name}: its sites answer with '
                 'sums; only dp-wgan knows "local"'
             )
+        if self.training.protocol == "local" and self.federation.secure is not None:
+            faults.append('federation.secure needs training.protocol = "pooled": it adds up private sums')
         refuse(faults)
         return self
 
