@@ -58,7 +58,7 @@ def merged(values: dict, changes: dict) -> dict:
     return out
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_study() -> Callable[..., Study]:
     """Build the tiny study, with changes: ``tiny_study(training={"rounds": 1})``."""
     return lambda **changes: parse(merged(TINY, changes), Study, where="tiny")

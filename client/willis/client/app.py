@@ -1,15 +1,18 @@
 """Flower's door of a hospital: translates messages, decides nothing. Whatever goes wrong leaves as a code."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from willis.client import training
+from willis.client import secure_round, training
 from willis.client.site import SiteSettings, read_site
 from willis.client.wall import Refusal, wall
 from willis.shared.errors import StateError, StudyError
+from willis.shared.secure_sum.request import ORDERED, StepRequest
+from willis.shared.settings import parse
 from willis.shared.study import read_study
 from willis.shared.update import RoundOrder, SiteAnswer
 
@@ -30,6 +33,12 @@ def train(message: Message, context: Context) -> Message:
     return _through_the_wall(
         message, lambda: _pack(training.train_round(_unpack(message), settings_of(context)))
     )
+
+
+@app.train("secure")
+def secure(message: Message, context: Context) -> Message:
+    """Answer one step of a secure sum."""
+    return _through_the_wall(message, lambda: _answer_step(message, settings_of(context)))
 
 
 def settings_of(context: Context) -> SiteSettings:
@@ -62,6 +71,21 @@ def _through_the_wall(message: Message, answer: Callable[[], RecordDict]) -> Mes
             return Message(answer(), reply_to=message)
     except Refusal as refusal:
         return Message(RecordDict({"wall": ConfigRecord({"refused": refusal.code})}), reply_to=message)
+
+
+def _answer_step(message: Message, settings: SiteSettings) -> RecordDict:
+    try:
+        step = message.content.config_records["step"]
+        request, payload = json.loads(str(step["request"])), step["payload"]
+    except (KeyError, ValueError) as fault:
+        raise StudyError("the message holds no step of a secure sum") from fault
+    if not isinstance(payload, bytes):
+        raise StudyError("a step's payload must be bytes")
+    asked = parse(request, StepRequest, where="the step")
+    order = _unpack(message) if asked.step in ORDERED else None
+    answer = secure_round.answer_step(asked, payload, order, settings)
+    header = "" if answer.paid is None else answer.paid.header()
+    return RecordDict({"answer": ConfigRecord({"payload": answer.payload, "header": header})})
 
 
 def _unpack(message: Message) -> RoundOrder:

@@ -33,7 +33,7 @@ def pooled_sum(
         chance: Dice of this reservation.
     """
     [total] = private_sum(
-        ((question.vector(patches),) for patches in _units(store, study, chance)),
+        ((question.vector(patches),) for patches in unit_patches(store, study, chance)),
         like=[torch.zeros(question.length)],
         clip_norm=study.privacy.clip_norm,
         noise_multiplier=noise_multiplier,
@@ -42,9 +42,10 @@ def pooled_sum(
     return total
 
 
-def _units(
+def unit_patches(
     store: PatchStore, study: Study, chance: Chance
 ) -> Iterator[Float[Tensor, "patch channel *space"]]:
+    """Yield the patches of one unit that takes part after another, drawn afresh."""
     plan = study.privacy
     if plan.unit is PrivacyUnit.SUBJECT:
         for subject in draw_units(store.n_subjects, plan.sampling_rate, chance.units):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from willis.shared.errors import SiteRefused, StateError
 from willis.shared.privacy import PrivacyUnit
+from willis.shared.secure_sum.identity import NodeIdentity, NodeKey, Roster
 from willis.shared.settings import Settings, read_toml
 from willis.shared.study import Name, Study
 
@@ -29,6 +30,10 @@ class SiteSettings(Settings):
         studies: Digests of the studies that the site agreed to; None accepts any within the limits above.
         shared_noise: Whether the site takes part in secure aggregation, where it adds only a share of the
             noise and relies on other sites for the rest.
+        key: File of the private key that signs for the site in secure aggregation (PEM); readable by its
+            owner alone.
+        peers: Public key (PEM or OpenSSH) of every site of such a study, this one included, by name. Get
+            them from the hospitals, not from the coordinator: whoever hands them out can read every sum.
         threads: CPU threads for training; None takes what torch takes.
     """
 
@@ -44,6 +49,8 @@ class SiteSettings(Settings):
     max_update_norm: float = Field(default=100.0, gt=0)
     studies: tuple[str, ...] | None = None
     shared_noise: bool = False
+    key: Path | None = None
+    peers: dict[Name, str] = Field(default_factory=dict)
     threads: int | None = Field(default=None, ge=1, le=1024)
 
     @property
@@ -55,6 +62,27 @@ class SiteSettings(Settings):
     def ledger(self) -> Path:
         """The site's ledger."""
         return self.ledger_file or self.state / "ledger.sqlite"
+
+    def signer(self) -> NodeKey:
+        """Return the key that signs for the site.
+
+        Raises:
+            StateError: There is none, or it cannot be read.
+        """
+        if self.key is None:
+            raise StateError("the site has no key to sign with: set key in site.toml")
+        try:
+            return NodeKey.read(self.key.read_bytes())
+        except OSError as fault:
+            raise StateError(f"cannot read the site's key {self.key}: {fault.strerror}") from fault
+
+    def roster(self) -> Roster:
+        """Return the public keys by which the site knows its peers.
+
+        Raises:
+            StudyError: One of them is no public key.
+        """
+        return {name: NodeIdentity.read(text.encode()) for name, text in self.peers.items()}
 
     def check_study(self, study: Study) -> None:
         """Refuse a study that asks for more than the site allows.
@@ -73,7 +101,7 @@ class SiteSettings(Settings):
             )
         if study.federation.secure is not None and not self.shared_noise:
             raise SiteRefused(
-                "the study shares the noise among sites (federation.secure), and the site's shared_noise is off"
+                "the study shares the noise among sites (federation.secure), the site's shared_noise is off"
             )
         for what, asked, allowed in (
             ("privacy.epsilon", study.privacy.epsilon, self.epsilon_cap),
@@ -92,6 +120,10 @@ def read_site(path: Path) -> SiteSettings:
     """
     settings = read_toml(path, SiteSettings, error=StateError)
     base = path.resolve().parent
-    ledger = None if settings.ledger_file is None else base / settings.ledger_file
-    paths = {"cohort": base / settings.cohort, "state": base / settings.state, "ledger_file": ledger}
+    paths = {
+        "cohort": base / settings.cohort,
+        "state": base / settings.state,
+        "ledger_file": None if settings.ledger_file is None else base / settings.ledger_file,
+        "key": None if settings.key is None else base / settings.key,
+    }
     return settings.model_copy(update=paths)

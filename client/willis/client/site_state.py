@@ -45,7 +45,7 @@ class SiteState:
 class SiteMemory:
     """The files of one run at one site.
 
-    Args:
+    Attributes:
         folder: The site's folder of this run; made where missing.
 
     Raises:
@@ -53,7 +53,7 @@ class SiteMemory:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as fault:
@@ -67,16 +67,16 @@ class SiteMemory:
             StateError: The folder cannot be written.
         """
         try:
-            file = (self._folder / "lock").open("w")
+            file = (self.folder / "lock").open("w")
         except OSError as fault:
-            raise StateError(f"cannot write the site's folder {self._folder}: {fault.strerror}") from fault
+            raise StateError(f"cannot write the site's folder {self.folder}: {fault.strerror}") from fault
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def last_before(self, number: int) -> int:
         """Return the newest round before this one that left a state, 0 where none did."""
-        rounds = (int(path.stem.removeprefix("round-")) for path in self._folder.glob("round-*.pt"))
+        rounds = (int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.pt"))
         return max((past for past in rounds if past < number), default=0)
 
     def at(self, number: int) -> SiteState | None:
@@ -111,9 +111,9 @@ class SiteMemory:
         torch.save(vars(state), whole)
         path = self._path(state.round)
         write_whole(path, whole.getvalue())  # on the disk before the ledger settles and wipes the key
-        others = sorted(old for old in self._folder.glob("round-*.pt") if old != path)
+        others = sorted(old for old in self.folder.glob("round-*.pt") if old != path)
         for old in others[: 1 - _KEPT]:
             old.unlink()
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"round-{number:06d}.pt"
+        return self.folder / f"round-{number:06d}.pt"

@@ -14,8 +14,8 @@ from willis.client.randomness import SecretRandom
 from willis.client.site import SiteSettings
 from willis.client.site_state import SiteMemory, SiteState
 from willis.client.store import PatchStore, open_store
-from willis.shared.accounting import MechanismRun, noise_multiplier
-from willis.shared.errors import SiteRefused, StudyError
+from willis.shared.errors import SiteRefused
+from willis.shared.mechanism import mechanism_of
 from willis.shared.networks.build import public_generator
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.recipes.catalogue import recipe_of
@@ -51,14 +51,11 @@ def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
         BudgetExhausted: The ledger cannot pay for the round.
         StateError: The site's disk or state is not usable.
     """
-    study = parse_study(order.study_json, where="the order's study")
-    settings.check_study(study)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    store = open_store(settings.store)
-    _check_store(store, study, settings)
-    if order.round > study.training.rounds:
-        raise SiteRefused(f"round {order.round} was asked for, the study has {study.training.rounds}")
+    study, store = accept(order, settings)
+    if study.federation.secure is not None:
+        raise SiteRefused(
+            "the study aggregates securely: a site answers it step by step, never with its own sum"
+        )
     memory = SiteMemory(settings.state / "runs" / order.run)
     with memory.alone(), open_ledger(settings, study) as ledger:
         done = memory.at(order.round)
@@ -76,6 +73,24 @@ def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
         )
 
 
+def accept(order: RoundOrder, settings: SiteSettings) -> tuple[Study, PatchStore]:
+    """Return an order's study, and the patches that it is about, where the site's law allows both.
+
+    Raises:
+        SiteRefused: The study is outside the site's law, or has no such round.
+        StateError: The patches are not usable.
+    """
+    study = parse_study(order.study_json, where="the order's study")
+    settings.check_study(study)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    store = open_store(settings.store)
+    _check_store(store, study, settings)
+    if order.round > study.training.rounds:
+        raise SiteRefused(f"round {order.round} was asked for, the study has {study.training.rounds}")
+    return study, store
+
+
 def open_ledger(settings: SiteSettings, study: Study) -> Ledger:
     """Open the ledger that pays for a study at a site."""
     per_patch = study.privacy.unit is PrivacyUnit.PATCH
@@ -87,25 +102,6 @@ def open_ledger(settings: SiteSettings, study: Study) -> Ledger:
         unit=study.privacy.unit,
         patches_per_patient=study.patch.per_subject if per_patch else None,
     )
-
-
-def mechanism_of(study: Study, *, steps: int) -> MechanismRun:
-    """Return what ``steps`` critic steps cost, with the least noise that the whole study's budget allows.
-
-    Raises:
-        StudyError: The noise would lie outside of what the accountant takes.
-    """
-    plan = study.privacy
-    try:
-        multiplier = noise_multiplier(
-            epsilon=plan.epsilon,
-            delta=plan.delta,
-            sampling_rate=plan.sampling_rate,
-            steps=study.training.draws,
-        )
-    except ValueError as fault:
-        raise StudyError(f"no noise fits the study's budget: {fault}") from fault
-    return MechanismRun(sampling_rate=plan.sampling_rate, noise_multiplier=multiplier, steps=steps)
 
 
 def _check_store(store: PatchStore, study: Study, settings: SiteSettings) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from willis.server.admission import check_sum, check_update
 from willis.server.aggregation import ema, merge
 from willis.server.checkpoint import Checkpoint
-from willis.shared.accounting import noise_multiplier
+from willis.shared.mechanism import mechanism_of
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.recipes.contract import PooledMean
@@ -60,26 +60,35 @@ class Local:
 
 
 class Pooled:
-    """Sites answer with private sums; the recipe learns from their sum over all sites."""
+    """Sites answer with private sums; the recipe learns from their sum over all sites.
+
+    Attributes:
+        length: Coordinates of the present round's question.
+    """
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._recipe = recipe_of(study)
-        self._length = 0
+        self.length = 0
 
     def order(self, state: Checkpoint) -> Arrays:
         """Return what the recipe's question is made from."""
         order = self._recipe.order(state.model, number=state.round + 1)
-        self._length = self._recipe.question(order, number=state.round + 1).length
+        self.length = self._recipe.question(order, number=state.round + 1).length
         return order
 
     def check(self, answer: Arrays, *, order: Arrays, site: str) -> None:
         """Refuse what is no sum of the question's length, or longer than a site's could be."""
-        check_sum(answer, length=self._length, max_norm=longest_sum(self._study, site, self._length))
+        check_sum(answer, length=self.length, max_norm=longest_sum(self._study, site, self.length))
 
     def advance(self, state: Checkpoint, answers: Mapping[str, Arrays]) -> tuple[Arrays, Arrays]:
         """Let the recipe learn from the sum over the sites that answered."""
-        mean = pooled_mean(self._study, {site: arrays[SUM] for site, arrays in answers.items()})
+        return self.learn(
+            state, pooled_mean(self._study, {site: arrays[SUM] for site, arrays in answers.items()})
+        )
+
+    def learn(self, state: Checkpoint, mean: PooledMean) -> tuple[Arrays, Arrays]:
+        """Let the recipe learn from a pooled mean."""
         model = self._recipe.learn(state.model, mean, number=state.round + 1)
         return model, self._recipe.released(model)
 
@@ -106,14 +115,7 @@ def expected_units(study: Study, site: str) -> float:
 
 def sum_noise(study: Study) -> float:
     """Return the standard deviation of the noise in each coordinate of one site's sum."""
-    plan = study.privacy
-    multiplier = noise_multiplier(
-        epsilon=plan.epsilon,
-        delta=plan.delta,
-        sampling_rate=plan.sampling_rate,
-        steps=study.training.draws,
-    )
-    return multiplier * plan.clip_norm
+    return mechanism_of(study, steps=1).noise_multiplier * study.privacy.clip_norm
 
 
 def longest_sum(study: Study, site: str, length: int) -> float:

@@ -1,12 +1,15 @@
 """Which node of Flower's Grid is which site, and how the grid is waited on."""
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from willis.shared.study import Study
+
+logger = logging.getLogger(__name__)
 
 _PAUSES = (0.01, 2.0)  # seconds between two looks at the grid: first and longest
 
@@ -78,6 +81,43 @@ def looks(until: float) -> Iterator[None]:
             return
         time.sleep(max(0.0, min(pause, until - time.monotonic())))
         pause = min(1.5 * pause, longest)
+
+
+def exchange(
+    grid: Grid,
+    letters: Mapping[str, RecordDict],
+    *,
+    nodes: Mapping[str, int],
+    kind: str,
+    number: int,
+    deadline_s: float,
+) -> Iterator[tuple[str, Message | str]]:
+    """Send every site its letter; yield each site with its reply, or with the code of why there is none.
+
+    Args:
+        letters: By site.
+        nodes: Node of each of these sites.
+        kind: Type of the messages.
+        number: Of the round.
+        deadline_s: Seconds that a site has.
+    """
+    left: dict[str, str] = {}
+    for site in sorted(letters):
+        message = Message(letters[site], nodes[site], kind, ttl=deadline_s, group_id=str(number))
+        keys = push(grid, message)
+        left |= dict.fromkeys(keys, site)
+        if not keys:
+            yield site, "lost"
+    for _ in looks(time.monotonic() + deadline_s):
+        for reply in grid.pull_messages(list(left)) if left else ():
+            site = left.pop(reply.metadata.reply_to_message_id, None)
+            if site is None:
+                logger.warning("round %d: a reply to no open order was left aside", number)
+            else:
+                yield site, reply
+        if not left:
+            return
+    yield from ((site, "deadline") for site in left.values())
 
 
 def push(grid: Grid, message: Message) -> list[str]:

@@ -7,7 +7,8 @@ Every site of the study gets ``sites/NAME/`` with what a real one would have: it
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from willis.client.cohort import Cohort, read_cohort, split
 from willis.client.site import SiteSettings, read_site
 from willis.client.store import build_store, open_store
 from willis.shared.errors import StudyError
+from willis.shared.secure_sum.identity import NodeKey
 from willis.shared.study import Study
 from willis.shared.whole_file import write_whole
 from willis.simulations.progress import Show
@@ -86,8 +88,9 @@ def prepare(study: Study, run: Path, found: Survey, *, show: Show) -> Hospitals:
     write_table(training, run / "training.csv")
     write_table(held_out, run / "held_out.csv")
     folder = run / "sites"
+    peers = exchange_keys(study, run, folder) if study.federation.secure is not None else {}
     for site in study.federation.sites:
-        settings = _site_folder(folder / site.name, study, training.at(site.name))
+        settings = _site_folder(folder / site.name, study, training.at(site.name), peers=peers)
         with show.task(f"cutting patches at {site.name}") as advance:
             own = read_cohort(settings.cohort)
             build_store(own, study.patch, settings.store, seed=study.seed, progress=advance)
@@ -117,6 +120,38 @@ def write_table(cohort: Cohort, path: Path) -> None:
     write_whole(path, text.getvalue().encode())
 
 
+_NONE: Mapping[str, str] = {}
+
+
+def law_of(study: Study, name: str, *, cohort: str = "cohort.csv", peers: Mapping[str, str] = _NONE) -> str:
+    """Return the text of a simulated site's ``site.toml``: it allows this very study and nothing more.
+
+    Args:
+        study: The protocol.
+        name: Of the site.
+        cohort: Path of its table, relative to the file.
+        peers: Under secure aggregation: every site's public key, see :func:`exchange_keys`.
+    """
+    privacy, federation = study.privacy, study.federation
+    secure = ""
+    if peers:
+        named = "".join(f'{site} = "{key}"\n' for site, key in peers.items())
+        secure = f'shared_noise = true\nkey = "node.pem"\n\n[peers]\n{named}'
+    return (
+        f'name = "{name}"\n'
+        f'cohort = "{cohort}"\n'
+        'state = "."\n'
+        f'cohort_key = "{name}"\n'
+        f'unit = "{privacy.unit.value}"\n'
+        f"epsilon_cap = {privacy.epsilon!r}\n"
+        f"delta = {privacy.delta!r}\n"
+        f"minimum_subjects = {federation.minimum_subjects}\n"
+        f"max_update_norm = {federation.update_norm!r}\n"
+        f'studies = ["{study.digest()}"]\n'
+        f"threads = 1\n{secure}"
+    )
+
+
 def _virtual_sites(study: Study, real: Cohort, virtual: int) -> Sequence[str]:
     names = [site.name for site in study.federation.sites]
     strangers = sorted(set(real.sites()) - set(names))
@@ -134,21 +169,26 @@ def _virtual_sites(study: Study, real: Cohort, virtual: int) -> Sequence[str]:
     return free
 
 
-def _site_folder(folder: Path, study: Study, cohort: Cohort) -> SiteSettings:
+def exchange_keys(study: Study, run: Path, folder: Path) -> dict[str, str]:
+    """Make every site's key where the site lives; return the public halves, which the coordinator gets too.
+
+    Args:
+        study: The protocol, under secure aggregation.
+        run: The run's folder.
+        folder: With a folder for every site.
+    """
+    peers = {}
+    for site in study.federation.sites:
+        key = NodeKey.fresh()
+        (folder / site.name).mkdir(parents=True, exist_ok=True)
+        write_whole(folder / site.name / "node.pem", key.pem())
+        peers[site.name] = key.identity.line()
+    (run / "server").mkdir(parents=True, exist_ok=True)
+    write_whole(run / "server" / "peers.json", json.dumps(peers, indent=2).encode())
+    return peers
+
+
+def _site_folder(folder: Path, study: Study, cohort: Cohort, *, peers: Mapping[str, str]) -> SiteSettings:
     write_table(cohort, folder / "cohort.csv")
-    privacy, federation = study.privacy, study.federation
-    (folder / "site.toml").write_text(
-        f'name = "{folder.name}"\n'
-        'cohort = "cohort.csv"\n'
-        'state = "."\n'
-        f'cohort_key = "{folder.name}"\n'
-        f'unit = "{privacy.unit.value}"\n'
-        f"epsilon_cap = {privacy.epsilon!r}\n"
-        f"delta = {privacy.delta!r}\n"
-        f"minimum_subjects = {federation.minimum_subjects}\n"
-        f"max_update_norm = {federation.update_norm!r}\n"
-        f'studies = ["{study.digest()}"]\n'
-        "threads = 1\n",
-        encoding="utf-8",
-    )
+    (folder / "site.toml").write_text(law_of(study, folder.name, peers=peers), encoding="utf-8")
     return read_site(folder / "site.toml")

@@ -10,12 +10,12 @@ from flwr.app import UserConfig
 
 from willis.client.app import app as client_app
 from willis.client.evaluation_rows import Row, judge
-from willis.client.training import mechanism_of
 from willis.server.checkpoint import RoundRecord, latest_round
 from willis.server.publishing import publish
 from willis.server.report import write_report
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StateError
+from willis.shared.mechanism import mechanism_of
 from willis.shared.metrics_sheet import ScoreSheet, read_scores
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.release import GeneratorRelease, read_release
