@@ -86,10 +86,12 @@ def test_oblique_tube_agrees_with_a_distance_by_brute_force() -> None:
 
 
 def test_thin_vessels_are_fainter_and_the_axis_differs_by_hand() -> None:
-    raster = Raster(np.array([0.0, 2.0, 2.0], np.float32), np.array([0.0, 0.0, 1.0], np.float32))
-    got = shade(raster, {"contrast_by_radius": 0.5, "core": 0.2})
+    radius, depth = np.array([0.0, 2.0, 2.0], np.float32), np.array([0.0, 0.0, 1.0], np.float32)
+    raster = Raster(radius, depth, np.array([0.0, 1.0, 0.5], np.float32))
+    values = {"contrast_by_radius": 0.5, "core": 0.2, "core_width": 1.0, "roundness": 0.0, "swell": 0.0}
+    got = shade(raster, values)
     faded = 1 - 0.5 / np.e
-    np.testing.assert_allclose(got, [0, faded, 1.2 * faded], rtol=1e-5)
+    np.testing.assert_allclose(got, [0, faded * (1 + 0.2 / np.e), 0.5 * 1.2 * faded], rtol=1e-5)
 
 
 def test_branches_add_vessel_and_thinner_trunks_take_it_away() -> None:
@@ -124,7 +126,15 @@ def test_field_has_the_power_law_that_was_asked_for(slope: float, size: tuple[in
 
 
 def test_tissue_by_its_parameters() -> None:
-    plain = values_of(Family.VESSELS, background=0.5, background_spread=0.0, regions=0, spots=0, outside=-1)
+    nothing = {
+        "background_spread": 0.0,
+        "regions": 0.0,
+        "spots": 0.0,
+        "discs": 0.0,
+        "bumps": 0.0,
+        "outside": -1.0,
+    }
+    plain = values_of(Family.VESSELS, background=0.5, **nothing)
     assert np.ptp(draw_tissue((32, 32), plain, np.random.default_rng(0)).intensity) == 0
     dark = draw_tissue((40, 40), plain | {"outside": 0.25, "outside_level": 0.01}, np.random.default_rng(0))
     assert (~dark.inside).mean() == pytest.approx(0.25, abs=0.01)
@@ -174,10 +184,8 @@ def test_smooth_straight_organ_is_an_ellipsoid_by_hand() -> None:
         "extent": (0.3, 0.3),
         "elongation": (2.0, 2.0),
         "angle": (45.0, 45.0),
-        "bend": (0.0, 0.0),
-        "irregularity": (0.0, 0.0),
         "offset": (0.0, 0.0),
-    }
+    } | dict.fromkeys(("bend", "irregularity", "taper", "arch", "cut", "lobes"), (0.0, 0.0))
     _, label = draw_subject(Family.ORGAN, size=(40, 40), generator=np.random.default_rng(0), ranges=ranges)
     assert int(label.sum()) == pytest.approx(np.pi * 12 * 6, rel=0.03)
     rows, columns = np.nonzero(label)
@@ -218,7 +226,7 @@ def test_lesions_lie_inside_the_tissue_and_may_be_absent() -> None:
 
 
 def scanned(**changed: float) -> ndarray:
-    plain = {"blur": 0, "bias_field": 0, "noise": 0, "grain": 0, "gain": 1}
+    plain = {"blur": 0, "bias_field": 0, "noise": 0, "grain": 0, "gain": 1, "gamma": 1, "coarse": 1}
     anatomy = np.zeros((101, 101), np.float32)
     anatomy[50, 50] = 1
     return scan(anatomy + changed.pop("level", 0.0), plain | changed, np.random.default_rng(0))

@@ -19,14 +19,27 @@ CLEAN = {
     "background_spread": (0.0, 0.0),
     "regions": (0.0, 0.0),
     "spots": (0.0, 0.0),
+    "discs": (-1.0, -1.0),
+    "bumps": (0.0, 0.0),
     "outside": (-1.0, -1.0),
+    "gamma": (1.0, 1.0),
+    "coarse": (1.0, 1.0),
     "blur": (0.0, 0.0),
     "bias_field": (0.0, 0.0),
     "noise": (0.0, 0.0),
     "gain": (1000.0, 1000.0),
     "contrast": (0.2, 0.2),
 }
-ALONE = {"neighbours": (0.0, 0.0), "rim": (0.0, 0.0)}
+# Vessels seen exactly where their label is, and nothing that looks like them.
+SHARP = {
+    "swell": (0.0, 0.0),
+    "edge": (0.0, 0.0),
+    "lines": (-1.0, -1.0),
+    "roundness": (0.0, 0.0),
+    "fading": (0.0, 0.0),
+}
+ALONE = dict.fromkeys(("neighbours", "rim", "white", "fluid", "coat", "abutting"), (0.0, 0.0))
+CRISP = dict.fromkeys(("halo", "decoys", "ventricles"), (0.0, 0.0))
 
 
 def dice(seed: int) -> np.random.Generator:
@@ -69,7 +82,8 @@ def test_a_second_call_on_the_same_generator_gives_other_patches() -> None:
 def test_label_is_exactly_what_stands_out_before_the_scanner(
     family: Family, size: tuple[int, ...], sign: int
 ) -> None:
-    ranges = CLEAN | {"contrast": (0.2 * sign, 0.2 * sign)} | (ALONE if family is Family.ORGAN else {})
+    apart = {Family.ORGAN: ALONE, Family.VESSELS: SHARP, Family.LESIONS: CRISP}[family]
+    ranges = CLEAN | {"contrast": (0.2 * sign, 0.2 * sign)} | apart
     for seed in range(6):
         image, label = draw_subject(family, size=size, generator=dice(seed), ranges=ranges)
         assert image.dtype == np.float32
@@ -78,7 +92,7 @@ def test_label_is_exactly_what_stands_out_before_the_scanner(
 
 
 def test_usual_vessels_on_plain_tissue_are_brighter_than_all_of_it() -> None:
-    ranges = {name: CLEAN[name] for name in CLEAN if name != "contrast"}
+    ranges = {name: CLEAN[name] for name in CLEAN if name != "contrast"} | SHARP
     for seed in range(20):
         image, label = draw_subject(Family.VESSELS, size=(48, 48), generator=dice(seed), ranges=ranges)
         assert image[label == 1].min() > image[label == 0].max()

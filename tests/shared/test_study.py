@@ -221,3 +221,26 @@ def test_all_that_does_not_fit_between_sites_is_told_at_once(tiny_study):
     with pytest.raises(StudyError) as caught:
         tiny_study(federation={"sites": twice, "quorum": 9})
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["federation", "federation"]
+
+
+@pytest.mark.parametrize(
+    ("quorum", "colluders", "fits"), [(3, 1, True), (2, 0, False), (3, 2, False), (4, 3, True)]
+)
+def test_a_secure_quorum_is_one_that_cannot_be_split(tiny_study, quorum, colluders, fits):
+    sites = [{"name": f"site-{letter}", "subjects": 6} for letter in "abcd"]
+    federation = {"sites": sites, "quorum": quorum, "secure": {"colluders": colluders}}
+    changes = {"training": {"protocol": "pooled", "critic_steps": 1}, "federation": federation}
+    if fits:
+        assert tiny_study(**changes).federation.secure.colluders == colluders
+    else:
+        with pytest.raises(StudyError, match="twice the quorum"):
+            tiny_study(**changes)
+
+
+def test_what_needs_pooled_sums_is_refused_under_local(tiny_study):
+    with pytest.raises(StudyError, match=r'must be "pooled" for recipe tuned-prior'):
+        tiny_study(recipe={"name": "tuned-prior"})
+    with pytest.raises(StudyError, match=r"federation.secure needs"):
+        tiny_study(federation={"secure": {"colluders": 0}})
+    with pytest.raises(StudyError, match="critic_steps must be 1"):
+        tiny_study(training={"protocol": "pooled", "critic_steps": 2})

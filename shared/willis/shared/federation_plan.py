@@ -63,12 +63,11 @@ class FederationPlan(Settings):
             faults.append(f"every site needs its own name, got twice: {', '.join(twice)}")
         if self.quorum > len(names):
             faults.append(f"quorum must be at most the number of sites ({len(names)}), got {self.quorum}")
-        if self.secure is not None and not (
-            self.quorum > len(names) / 2 and self.quorum > self.secure.colluders
-        ):
+        if self.secure is not None and not 2 * self.quorum > len(names) + self.secure.colluders:
+            # Else a coordinator could have two lists of survivors signed (Bonawitz 2017, theorem 6.5).
             faults.append(
-                f"under secure aggregation quorum must be more than half of the sites ({len(names)}) and "
-                f"more than secure.colluders ({self.secure.colluders}), got {self.quorum}"
+                f"under secure aggregation twice the quorum must exceed the {len(names)} sites and the "
+                f"{self.secure.colluders} of secure.colluders together, got quorum {self.quorum}"
             )
         refuse(faults)
         return self

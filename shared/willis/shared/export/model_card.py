@@ -22,9 +22,9 @@ _MEANING = {
 _LIMITS = """\
 ### Covered
 
-* Every gradient computed on a patient's patches: clipped per {unit}, summed, and noised inside the hospital
-  before anything left it. This holds against whoever has the weights, the synthetic patches, or the
-  coordinator's view of every round.
+* Every vector computed from a patient's patches: clipped per {unit}, summed, and noised inside the hospital
+  before anything left it. This holds against whoever has the release, the synthetic patches, or the
+  coordinator's view of every round.{shared_noise}
 
 ### Not covered
 
@@ -66,7 +66,7 @@ def model_card(
         start: One sentence: where the weights come from before any patient's data.
     """
     body = (_head(study, run, network), _what(study, rounds, spent), _privacy(study, network, start))
-    tail = (_spending(study, spent, ledger_heads), _LIMITS.format(unit=study.privacy.unit.value))
+    tail = (_spending(study, spent, ledger_heads), _LIMITS.format(unit=study.privacy.unit.value, shared_noise=_shared_noise(study)))
     return "\n".join((*body, *tail, _use(versions)))
 
 
@@ -98,8 +98,8 @@ def _what(study: Study, rounds: int, spent: Mapping[str, PrivacySpent]) -> str:
     return (
         f"It draws pairs: an image patch of {size} pixels ({channels}; {spacing}; values -1 to 1) and its "
         f"label ({study.prior.family.value}; -1 background, 1 foreground). {len(spent)} of "
-        f"{len(study.federation.sites)} sites trained it together over {rounds} rounds; no image left "
-        "its site.\n"
+        f"{len(study.federation.sites)} sites made it together over {rounds} "
+        f"{'round' if rounds == 1 else 'rounds'} by recipe {study.recipe.name}; no image left its site.\n"
     )
 
 
@@ -118,11 +118,23 @@ def _spending(study: Study, spent: Mapping[str, PrivacySpent], ledger_heads: Map
     return "\n".join((*lines, ""))
 
 
+def _shared_noise(study: Study) -> str:
+    plan = study.federation.secure
+    if plan is None:
+        return ""
+    return (
+        "\n* **Secure aggregation**: each site added only its share of the noise, and the coordinator saw the "
+        f"sites' sum alone. The figures hold while at most {plan.colluders} of the sites in a sum tell the "
+        "coordinator their own share, or use it themselves, and the sites got each other's keys from each "
+        "other. With more of them the true figure is larger."
+    )
+
+
 def _use(versions: Mapping[str, str]) -> str:
     made = ", ".join(f"{name} {versions[name]}" for name in sorted(versions))
     return (
         "## Use\n\n```\nsha256sum --check SHA256SUMS\n"
         "willis synthesize RELEASE --n 1000 --seed 1 --format nnunet --out FOLDER\n```\n\n"
-        "`generator.safetensors` holds the weights (float32, averaged over the rounds), `release.json` the "
-        f"whole study and all figures above.\n\nMade with {made}.\n"
+        "`generator.safetensors` holds what the recipe draws from (float32), `release.json` the whole "
+        f"study and all figures above.\n\nMade with {made}.\n"
     )

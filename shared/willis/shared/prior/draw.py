@@ -56,7 +56,7 @@ def draw_patches(
     patches = np.empty((n, 2, *size), np.float32)
     for patch, child in zip(patches, generator.spawn(n), strict=True):
         image, label, values = drawable.draw(child)
-        patch[0] = normalise(image, margin_low=values["margin_low"], margin_high=values["margin_high"])
+        patch[0] = _normalised(image, values)
         patch[1] = 2 * label.astype(np.float32) - 1
     return torch.from_numpy(patches)
 
@@ -81,6 +81,13 @@ def draw_subject(
     return image, label.astype(np.uint8)
 
 
+def _normalised(image: Float[ndarray, "*space"], values: Mapping[str, float]) -> Float[ndarray, "*space"]:
+    """Bring a scanned patch to [-1, 1]: by its own span and margins or, if ``absolute``, by the gain."""
+    if values["absolute"] >= 0.5:
+        return np.clip(2 * image / np.float32(values["gain"]) - 1, -1, 1)
+    return normalise(image, margin_low=values["margin_low"], margin_high=values["margin_high"])
+
+
 class _Drawable:
     """A family at a size, its ranges checked once."""
 
@@ -96,6 +103,7 @@ class _Drawable:
         """Return scanned image, label and the parameters drawn for it."""
         drawn = self._low + (self._high - self._low) * generator.uniform(size=len(self._names))
         values = dict(zip(self._names, drawn.tolist(), strict=True))
+        values["contrast"] *= -1 if values["polarity"] < 0 else 1
         tissue = draw_tissue(self._size, values, generator)
         target = _DRAW[self._family](tissue, values, generator)
         anatomy = tissue.intensity + target.surroundings + values["contrast"] * target.shade

@@ -1,15 +1,35 @@
-"""Lesions: irregular blobs inside the tissue that may cluster and flow together."""
+"""Lesions: irregular blobs of one or several greys inside the tissue, which may cluster and flow together."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
+from willis.shared.prior.lesion_surroundings import draw_ventricles, pushed_aside
 from willis.shared.prior.target import Target
 from willis.shared.prior.tissue import Tissue, count_in, grid_of, power_law_field
 
+Field = Float[ndarray, "*space"]
+
 _OUTLINE_SLOPE = 3.0  # smoothness of a lesion's border, as a spectrum_slope
+_FAINTEST = 0.15  # share of the contrast that any labelled pixel keeps
+
+
+@dataclass(frozen=True)
+class _Blob:
+    """One stretched ball.
+
+    Attributes:
+        depth: Pixels to its border, positive inside.
+        radius: In pixels.
+        strength: Share of the contrast that it shows.
+    """
+
+    depth: Field
+    radius: float
+    strength: float
 
 
 def draw_lesions(tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator) -> Target:
@@ -19,41 +39,107 @@ def draw_lesions(tissue: Tissue, values: Mapping[str, float], generator: np.rand
     or outside the tissue (under 1 % of images with the usual ranges).
     """
     size = tissue.intensity.shape
-    rough = values["irregularity"] * power_law_field(size, _OUTLINE_SLOPE, generator)
-    shade = np.zeros(size, np.float32)
-    for number, centre in enumerate(_centres(tissue, values, generator)):
-        largest = values["radius"]
-        radius = largest if number == 0 else largest * generator.uniform(0.25, 1)
-        strength = 1 - values["contrast_spread"] * generator.uniform()
-        inside = _distance(centre, size, values=values, generator=generator) < radius * (1 + rough)
-        shade = np.maximum(shade, np.where(inside & tissue.inside, np.float32(strength), 0))
-    return Target(shade > 0, shade, np.zeros(size, np.float32))
+    rough = power_law_field(size, _OUTLINE_SLOPE, generator)
+    ventricles = draw_ventricles(size, rough, values=values, generator=generator)
+    possible = tissue.inside & ~ventricles
+    places = np.argwhere(possible if possible.any() else tissue.inside)
+    count = count_in(size, values["lesions"])
+    blobs = [
+        _blob(number, centre, rough, values=values, generator=generator)
+        for number, centre in enumerate(_centres(places, count, values, generator))
+    ]
+    shade = _shade(size, blobs, np.flip(rough), values=values)
+    halo = _halo(size, blobs, values)
+    labelled = halo != 0 if generator.uniform() < values["halo_labelled"] else np.zeros(size, bool)
+    shade = np.where((shade == 0) & labelled, halo, shade) * (tissue.inside & ~ventricles)
+    decoys = _decoys(places, rough, values=values, generator=generator)
+    around = np.where(np.abs(decoys) > np.abs(halo), decoys, halo) * np.float32(values["contrast"])
+    around = np.where(tissue.inside & (shade == 0), around, 0)
+    around += np.where(ventricles & tissue.inside, np.float32(values["fluid"]), 0)
+    around += pushed_aside(tissue, [(b.depth, b.radius) for b in blobs[:1]], values["mass_effect"])
+    return Target(shade != 0, shade.astype(np.float32), around.astype(np.float32))
 
 
 def _centres(
-    tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator
+    places: Int[ndarray, "place axis"],
+    count: int,
+    values: Mapping[str, float],
+    generator: np.random.Generator,
 ) -> list[Float[ndarray, " axis"]]:
     """Places within the tissue, pulled towards the first of them."""
-    possible = np.argwhere(tissue.inside)
-    count = count_in(tissue.intensity.shape, values["lesions"])
-    places = possible[generator.integers(len(possible), size=count)] + generator.uniform(
-        -0.5, 0.5, (count, possible.shape[1])
-    )
+    chosen = places[generator.integers(len(places), size=count)]
+    chosen = chosen + generator.uniform(-0.5, 0.5, chosen.shape)
     pull = values["clustering"] * generator.uniform(size=(count, 1))
-    return list(places + pull * (places[:1] - places))
+    return list(chosen + pull * (chosen[:1] - chosen))
 
 
-def _distance(
+def _blob(
+    number: int,
     centre: Float[ndarray, " axis"],
-    size: tuple[int, ...],
+    rough: Field,
     *,
     values: Mapping[str, float],
     generator: np.random.Generator,
-) -> Float[ndarray, "*space"]:
+) -> _Blob:
+    """The first lesion is the largest."""
+    radius = values["radius"] if number == 0 else values["radius"] * generator.uniform(0.25, 1)
+    strength = 1 - values["contrast_spread"] * generator.uniform()
+    away = _distance(centre, rough.shape, stretch=values["stretch"], generator=generator)
+    return _Blob(
+        np.float32(radius) * (1 + np.float32(values["irregularity"]) * rough) - away, radius, strength
+    )
+
+
+def _distance(
+    centre: Float[ndarray, " axis"], size: tuple[int, ...], *, stretch: float, generator: np.random.Generator
+) -> Field:
     """Distance from the centre in pixels, measured short along a random direction: a stretched ball."""
     direction = generator.normal(size=len(size))
     direction /= np.linalg.norm(direction)
     away = [axis - np.float32(at) for axis, at in zip(grid_of(size), centre, strict=True)]
     square = sum((part**2 for part in away), np.zeros((), np.float32))
     along = sum((np.float32(d) * part for d, part in zip(direction, away, strict=True)), np.float32(0))
-    return np.sqrt(np.maximum(square - (1 - 1 / values["stretch"] ** 2) * along**2, 0))
+    return np.sqrt(np.maximum(square - np.float32(1 - 1 / stretch**2) * along**2, 0))
+
+
+def _shade(
+    size: tuple[int, ...], blobs: list[_Blob], texture: Field, *, values: Mapping[str, float]
+) -> Field:
+    """Share of the contrast: fainter towards a soft border, another grey in the core, textured."""
+    shade = np.zeros(size, np.float32)
+    for blob in blobs:
+        soft = np.clip(blob.depth / np.float32(max(values["softness"], 1e-3)), 0, 1)
+        deep = np.clip(2 * (blob.depth / np.float32(blob.radius) - 1 + np.float32(values["core_size"])), 0, 1)
+        own = np.float32(blob.strength) * soft * (1 + np.float32(values["core"]) * deep)
+        own = np.maximum(own * (1 + np.float32(values["lesion_spread"]) * texture), np.float32(_FAINTEST))
+        shade = np.maximum(shade, np.where(blob.depth > 0, own, 0))
+    return shade
+
+
+def _halo(size: tuple[int, ...], blobs: list[_Blob], values: Mapping[str, float]) -> Field:
+    """Share of the contrast around the lesions, falling off linearly: oedema or penumbra; 0 inside them."""
+    share, width = values["halo"], values["halo_width"]
+    halo = np.zeros(size, np.float32)
+    if share == 0 or not width > 0:
+        return halo
+    for blob in blobs:
+        halo = np.maximum(halo, np.clip(1 + blob.depth / np.float32(max(width, 1e-3)), 0, 1))
+    return np.float32(share) * halo
+
+
+def _decoys(
+    places: Int[ndarray, "place axis"],
+    rough: Field,
+    *,
+    values: Mapping[str, float],
+    generator: np.random.Generator,
+) -> Field:
+    """Share of the contrast of small or long things that look like lesions and are none: vessels, sulci."""
+    size = rough.shape
+    added = np.zeros(size, np.float32)
+    for _ in range(count_in(size, values["decoys"])):
+        centre = places[generator.integers(len(places))].astype(float)
+        away = _distance(centre, size, stretch=generator.uniform(1, 6), generator=generator)
+        inside = np.clip(np.float32(values["decoy_radius"] * generator.uniform(0.4, 1)) - away + 0.5, 0, 1)
+        added = np.maximum(added, inside * np.float32(generator.uniform(0.4, 1)))
+    return np.float32(values["decoy_contrast"]) * added

@@ -15,19 +15,24 @@ Field = Float[ndarray, "*space"]
 def scan(anatomy: Field, values: Mapping[str, float], generator: np.random.Generator) -> Field:
     """Return what a scanner stores of an anatomy given in relative intensities.
 
-    1. Negative intensities, which no scanner has, become 0. 2. The point spread blurs. 3. The bias field
-    multiplies. 4. Noise in two channels makes the magnitude Rician (Gudbjartsson and Patz 1995). 5. Gain.
+    1. Negative intensities, which no scanner has, become 0. 2. The tone curve. 3. The point spread blurs.
+    4. The bias field multiplies. 5. Noise in two channels makes the magnitude Rician (Gudbjartsson and Patz
+    1995). 6. A coarser grid is sampled and interpolated back. 7. Gain.
 
     Returns:
         float32, finite, never negative; parameters are those of ``parameters.SCANNER``.
     """
     image = np.maximum(anatomy, 0)
+    if values["gamma"] != 1:
+        image = image ** np.float32(values["gamma"])
     if values["blur"] > 0:
         image = ndimage.gaussian_filter(image, values["blur"], mode="nearest", truncate=3)
     if values["bias_field"] > 0:
         image = image * np.exp(values["bias_field"] * _slow(image.shape, generator))
     if values["noise"] > 0:
         image = _rician(image, values, generator)
+    if values["coarse"] > 1:
+        image = _resampled(image, values["coarse"])
     return (values["gain"] * image).astype(np.float32)
 
 
@@ -48,6 +53,16 @@ def _rician(image: Field, values: Mapping[str, float], generator: np.random.Gene
         noise /= noise.std()
     real, imaginary = values["noise"] * noise
     return np.hypot(image + real, imaginary)
+
+
+def _resampled(image: Field, coarse: float) -> Field:
+    """Return the image as a grid with pixels ``coarse`` times as large would hold it, interpolated back."""
+    small = tuple(max(2, round(side / coarse)) for side in image.shape)
+    for sides in (small, image.shape):
+        factors = np.divide(sides, image.shape)
+        zoomed = ndimage.zoom(image, factors.tolist(), order=1, mode="nearest", grid_mode=True)
+        image = np.asarray(zoomed, np.float32)
+    return image
 
 
 def normalise(

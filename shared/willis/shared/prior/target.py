@@ -13,7 +13,8 @@ class Target:
     Attributes:
         label: True on the target; exactly where ``shade`` is not 0.
         shade: Share of the contrast that a pixel shows; 0 off the target.
-        surroundings: Relative intensity added to the tissue beside the target; 0 on it.
+        surroundings: Relative intensity added to the tissue beside the target, and under it where the
+            target's own tissue is not plain.
     """
 
     label: Bool[ndarray, "*space"]

@@ -1,7 +1,7 @@
-"""Background: a textured tissue, a few regions of other greys, round spots, a dark outside."""
+"""Background: a textured tissue, regions of other greys, round spots, large discs, and what is no tissue."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ class Tissue:
 
     Attributes:
         intensity: Relative intensity.
-        inside: False where there is no tissue but air or a masked rim.
+        inside: False where there is no tissue but air, or what lies beyond the field of view.
     """
 
     intensity: Float[ndarray, "*space"]
@@ -43,9 +43,33 @@ def power_law_field(size: tuple[int, ...], slope: float, generator: np.random.Ge
     slope means the same texture in a slice and in a volume. It is cut from a larger periodic field, so that
     opposite borders do not match.
     """
+    return gaussian_field(size, lambda log_f: np.float32(-(slope + len(size) - 2) / 2) * log_f, generator)
+
+
+def bump_field(size: tuple[int, ...], diameter: float, generator: np.random.Generator) -> Field:
+    """Draw a Gaussian random field of mean 0 and deviation 1 with grains of one diameter in pixels.
+
+    Its amplitude falls to 1/e half an octave to each side of the frequency of such grains.
+    """
+    centre = np.float32(-math.log(2 * diameter))
+    return gaussian_field(size, lambda log_f: -(((log_f - centre) / np.float32(0.35)) ** 2), generator)
+
+
+def gaussian_field(
+    size: tuple[int, ...],
+    log_amplitude: Callable[[Float[ndarray, "*frequency"]], Float[ndarray, "*frequency"]],
+    generator: np.random.Generator,
+) -> Field:
+    """Draw a Gaussian random field of mean 0 and deviation 1, cut from a larger periodic one.
+
+    Args:
+        size: Pixels along each axis.
+        log_amplitude: From the log of the radial frequency (cycles a pixel) to the log of the amplitude.
+        generator: Draws it.
+    """
     shape = tuple(8 * math.ceil((side * 1.25 + 2) / 8) for side in size)
     spectrum = np.asarray(fft.rfftn(generator.standard_normal(shape, dtype=np.float32)))
-    spectrum *= np.exp(np.float32(-(slope + len(size) - 2) / 2) * _log_frequency(shape))
+    spectrum *= np.exp(log_amplitude(_log_frequency(shape)))
     spectrum[(0,) * len(size)] = 0
     field = np.asarray(fft.irfftn(spectrum, shape))[tuple(slice(side) for side in size)]
     field = field - field.mean()
@@ -71,10 +95,12 @@ def draw_tissue(size: tuple[int, ...], values: Mapping[str, float], generator: n
     intensity = values["background"] + values["background_spread"] * power_law_field(
         size, values["spectrum_slope"], generator
     )
+    if values["bumps"] > 0:
+        intensity += values["bumps"] * bump_field(size, values["bump_size"], generator)
     intensity += _regions(size, values, generator)
-    for spot, contrast in _spots(size, values, generator):
+    for spot, contrast in _spots(size, values, generator) + _discs(size, values, generator):
         intensity += contrast * spot
-    inside = _inside(size, values["outside"], generator)
+    inside = _inside(size, values, generator)
     intensity = np.where(inside, intensity, np.float32(values["outside_level"]))
     return Tissue(intensity.astype(np.float32), inside)
 
@@ -93,24 +119,44 @@ def _regions(size: tuple[int, ...], values: Mapping[str, float], generator: np.r
 def _spots(
     size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator
 ) -> list[tuple[Field, float]]:
-    """Soft-edged discs or balls and what each adds."""
-    grid = grid_of(size)
+    """Small discs or balls and what each adds."""
     spots = []
     for _ in range(count_in(size, values["spots"])):
-        centre = generator.uniform(0, size)
         radius = values["spot_radius"] * generator.uniform(0.3, 1)
-        square = sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True))
-        inside = np.clip(radius - np.sqrt(np.asarray(square, np.float32)) + 0.5, 0, 1)
-        spots.append((inside, values["spot_contrast"] * generator.uniform(0.3, 1)))
+        spot = _ball(size, generator.uniform(0, size), radius=radius, edge=values["spot_edge"])
+        spots.append((spot, values["spot_contrast"] * generator.uniform(0.3, 1)))
     return spots
 
 
-def _inside(size: tuple[int, ...], outside: float, generator: np.random.Generator) -> Bool[ndarray, "*space"]:
+def _discs(
+    size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator
+) -> list[tuple[Field, float]]:
+    """Large discs or balls, such as the optic disc; their centre may lie beyond the image."""
+    radius = values["disc_radius"]
+    discs = []
+    for _ in range(max(0, round(values["discs"]))):
+        centre = generator.uniform(-0.7 * radius, np.array(size) + 0.7 * radius)
+        disc = _ball(size, centre, radius=radius, edge=radius * generator.uniform(0.05, 0.6))
+        discs.append((disc, values["disc_contrast"]))
+    return discs
+
+
+def _ball(size: tuple[int, ...], centre: Float[ndarray, " axis"], *, radius: float, edge: float) -> Field:
+    """1 inside, 0 outside, falling over ``edge`` pixels about the radius."""
+    away = (axis - np.float32(at) for axis, at in zip(grid_of(size), centre, strict=True))
+    square = sum((part**2 for part in away), np.zeros((), np.float32))
+    return np.clip((np.float32(radius) - np.sqrt(square)) / np.float32(edge) + np.float32(0.5), 0, 1)
+
+
+def _inside(
+    size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator
+) -> Bool[ndarray, "*space"]:
     """False on a share ``outside`` of the image, beyond a smooth edge."""
+    outside = values["outside"]
     if not outside > 0:
         return np.ones(size, bool)
     slope = generator.normal(size=len(size))
     slope /= np.linalg.norm(slope)
     ramp = sum(part * axis / side for part, axis, side in zip(slope, grid_of(size), size, strict=True))
-    height = np.asarray(ramp) + 0.06 * power_law_field(size, 4.0, generator)
+    height = np.asarray(ramp) + values["outside_edge"] * power_law_field(size, 4.0, generator)
     return height >= np.quantile(height, outside)

@@ -18,12 +18,14 @@ class Tubes:
         tangents: Its unit direction.
         radii: Its radius in pixels.
         half_length: Half the length of every piece in pixels.
+        strengths: Share of the contrast that each shows; None: all of it.
     """
 
     centres: Float[ndarray, "piece 3"]
     tangents: Float[ndarray, "piece 3"]
     radii: Float[ndarray, " piece"]
     half_length: float = 0.5
+    strengths: Float[ndarray, " piece"] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,29 @@ class Raster:
     Attributes:
         radius: Radius of the widest tube over each pixel, 0 where there is none.
         depth: 1 on the axis of a tube, 0 on its wall and outside: ``1 - (distance / radius) ** 2``.
+        strength: Largest strength of the tubes over each pixel, 0 where there is none.
     """
 
     radius: Float[ndarray, "*space"]
     depth: Float[ndarray, "*space"]
+    strength: Float[ndarray, "*space"]
 
 
 def rasterise(tubes: Tubes, size: tuple[int, ...]) -> Raster:
     """Mark every pixel whose centre is at most a radius away from a piece of axis."""
     radius = np.zeros(int(np.prod(size)), np.float32)
-    depth = np.zeros_like(radius)
+    depth, strength = np.zeros_like(radius), np.zeros_like(radius)
+    strengths = np.ones_like(tubes.radii) if tubes.strengths is None else tubes.strengths
     reach = np.ceil(tubes.radii + tubes.half_length + 0.5).astype(int)
     for box in np.unique(reach):
         of_box = np.flatnonzero(reach == box)
         offsets = _offsets(int(box), len(size))
         for part in np.array_split(of_box, max(1, len(of_box) * len(offsets) // _CHUNK + 1)):
-            pixels, radii, depths = _covered(tubes, part, offsets=offsets, size=size)
-            np.maximum.at(radius, pixels, radii)
+            pixels, pieces, depths = _covered(tubes, part, offsets=offsets, size=size)
+            np.maximum.at(radius, pixels, tubes.radii[pieces])
             np.maximum.at(depth, pixels, depths)
-    return Raster(radius.reshape(size), depth.reshape(size))
+            np.maximum.at(strength, pixels, strengths[pieces])
+    return Raster(radius.reshape(size), depth.reshape(size), strength.reshape(size))
 
 
 def _offsets(box: int, dimensions: int) -> ndarray:
@@ -64,7 +70,7 @@ def _offsets(box: int, dimensions: int) -> ndarray:
 def _covered(
     tubes: Tubes, part: ndarray, *, offsets: ndarray, size: tuple[int, ...]
 ) -> tuple[ndarray, ndarray, ndarray]:
-    """Flat index, radius and depth for every pixel that a piece covers; a pixel may come many times."""
+    """Flat index, piece and depth for every pixel that a piece covers; a pixel may come many times."""
     full = (1,) * (3 - len(size)) + tuple(size)
     centres, tangents, radii = tubes.centres[part], tubes.tangents[part], tubes.radii[part]
     base = np.rint(centres).astype(int)
@@ -82,4 +88,4 @@ def _covered(
     within = ((pixels >= 0) & (pixels < full)).all(1)
     piece, offset, pixels = piece[within], offset[within], pixels[within]
     flat = (pixels[:, 0] * full[1] + pixels[:, 1]) * full[2] + pixels[:, 2]
-    return flat, radii[piece], 1 - square[piece, offset] / radii[piece] ** 2
+    return flat, part[piece], 1 - square[piece, offset] / radii[piece] ** 2

@@ -1,25 +1,27 @@
-"""Branching vessel trees: curved, tapering, thinner at every branch by Murray's law.
+"""Branching vessel trees: curved, tapering, thinner at every branch by Murray's law; how they look.
 
 Trees grow in space; a 2-D image is the plane of depth 0 through them, so that tilted vessels enter and
 leave it as they do in a slice of an angiogram. With ``tilt`` 0 they all lie in it, as in a photograph of
 the retina.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from scipy import ndimage
 
 from willis.shared.prior.target import Target
-from willis.shared.prior.tissue import Tissue
+from willis.shared.prior.tissue import Tissue, power_law_field
 from willis.shared.prior.tubes import Raster, Tubes, rasterise
 
 THINNEST = 0.6  # pixels; a thinner tube would fall between pixel centres
 _GENERATIONS = 3  # a trunk, its branches, theirs
 _KNOT = 10  # pixels between independent values of curvature and radius along a vessel
 _FADE = 2.0  # pixels of radius over which contrast_by_radius falls to 1/e
+_FADING_SLOPE = 3.0  # smoothness of the contrast along vessels, as a spectrum_slope
 
 
 @dataclass(frozen=True)
@@ -27,35 +29,66 @@ class _Vessel:
     points: Float[ndarray, "point 3"]  # one pixel apart; (depth, row, column)
     angles: Float[ndarray, "point 2"]  # heading in the image and elevation out of it, radians
     radii: Float[ndarray, " point"]
+    strength: float = 1.0  # share of the contrast
 
 
 def draw_vessels(tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator) -> Target:
     """Draw vessel trees into a tissue; parameters are the first of ``parameters.VESSELS``.
 
-    The label is never empty: every trunk passes through the centre of a pixel.
+    The label is never empty: every trunk passes through the centre of a pixel of the tissue, and none
+    lies beyond it. Lines that are no target lie beside the vessels.
     """
     size = tissue.intensity.shape
-    raster = rasterise(_tubes(size, values, generator), size)
-    return Target(raster.radius > 0, shade(raster, values), np.zeros(size, np.float32))
+    trees = _in_view(_trees(tissue, values, generator), size)
+    wider = max(1.0, 1 + values["swell"])
+    raster = rasterise(replace(trees, radii=(trees.radii * wider).astype(np.float32)), size)
+    seen = shade(raster, values)
+    if values["fading"] > 0:
+        along = 1 + values["fading"] * power_law_field(size, _FADING_SLOPE, generator)
+        seen *= np.clip(along, 0.1, 2)
+    if values["edge"] > 0:
+        seen = ndimage.gaussian_filter(seen, values["edge"], mode="nearest", truncate=3)
+    label = (raster.radius > 0) & (1 - raster.depth <= 1 / wider**2) & tissue.inside
+    beside = values["contrast"] * seen + _lines(tissue, values, generator)
+    nothing = np.float32(0)
+    return Target(
+        label,
+        np.where(label, seen, nothing),
+        np.where(tissue.inside & ~label, beside, nothing).astype(np.float32),
+    )
 
 
 def shade(raster: Raster, values: Mapping[str, float]) -> Float[ndarray, "*space"]:
-    """Return the share of the contrast that each pixel shows: less in thin vessels, other on the axis.
+    """Return the share of the contrast that each pixel shows: its profile across, less in thin vessels.
+
+    Where ``swell`` is above 0 the raster's radii are those that are seen, else those of the label.
 
     Guarantees:
-        Positive wherever ``contrast_by_radius`` < 1 and a vessel lies, 0 elsewhere.
+        0 off the vessels; positive on them wherever ``contrast_by_radius`` < 1, ``core`` > -1,
+        ``roundness`` is 0 and ``swell`` is not below 0.
     """
-    faded = 1 - values["contrast_by_radius"] * np.exp(-raster.radius / _FADE)
-    return np.where(raster.radius > 0, faded * (1 + values["core"] * raster.depth), 0).astype(np.float32)
+    own = np.float32(min(1.0, 1 + values["swell"]))  # radius that is seen over the raster's
+    depth = 1 - (1 - raster.depth) / own**2
+    labelled = raster.radius / np.float32(max(1.0, 1 + values["swell"]))
+    faded = 1 - values["contrast_by_radius"] * np.exp(-labelled / _FADE)
+    reflex = 1 + values["core"] * np.exp(-(1 - depth) / values["core_width"] ** 2)
+    profile = np.maximum(depth, 0) ** np.float32(values["roundness"])
+    seen = (raster.radius > 0) & (depth > -1e-6)
+    return np.where(seen, raster.strength * faded * reflex * profile, 0).astype(np.float32)
 
 
-def _tubes(size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator) -> Tubes:
-    side = float(np.prod(size)) ** (1 / len(size))
-    trees = max(1, round(values["trees"] * (side / 48) ** (len(size) - 1)))
+def _trees(tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator) -> list[_Vessel]:
+    size = tissue.intensity.shape
     vessels: list[_Vessel] = []
-    for number in range(trees):
-        thinner = 1 - values["radius_spread"] * generator.uniform() if number else 1.0
-        generation = [_trunk(size, values["radius"] * thinner, values=values, generator=generator)]
+    for number in range(max(1, _count(size, values["trees"]))):
+        first = number == 0
+        thinner = 1 if first else 1 - values["radius_spread"] * generator.uniform()
+        strength = 1 if first else 1 - values["contrast_spread"] * generator.uniform()
+        trunk = _trunk(tissue, values["radius"] * thinner, values=values, generator=generator)
+        generation = [replace(trunk, strength=strength)]
+        if generator.uniform() < values["paired"]:
+            fainter = 1 - values["contrast_spread"] * generator.uniform()
+            generation.append(replace(_companion(trunk, generator), strength=fainter))
         vessels += generation
         for _ in range(1, _GENERATIONS):
             generation = [
@@ -64,21 +97,40 @@ def _tubes(size: tuple[int, ...], values: Mapping[str, float], generator: np.ran
                 for branch in _branches(parent, size, values=values, generator=generator)
             ]
             vessels += generation
-    return _in_view(vessels, size)
+    return vessels + _loops(vessels, size, values=values, generator=generator)
+
+
+def _count(size: tuple[int, ...], density: float) -> int:
+    """Vessels to draw: ``density`` is how many cross a square of side 48, and as many a slab of a cube."""
+    side = float(np.prod(size)) ** (1 / len(size))
+    return max(0, round(density * (side / 48) ** (len(size) - 1)))
 
 
 def _trunk(
-    size: tuple[int, ...], radius: float, *, values: Mapping[str, float], generator: np.random.Generator
+    tissue: Tissue, radius: float, *, values: Mapping[str, float], generator: np.random.Generator
 ) -> _Vessel:
-    """A vessel that enters the image on one side, passes through a random pixel's centre, and leaves."""
+    """A vessel that crosses the image, through the centre of a pixel in the tissue."""
+    size = tissue.intensity.shape
     through = np.zeros(3)
-    through[3 - len(size) :] = generator.integers(size)
+    within = np.flatnonzero(tissue.inside)
+    through[3 - len(size) :] = np.unravel_index(within[generator.integers(len(within))], size)
     middle = int(np.linalg.norm(size))
     heading = generator.uniform(0, 2 * np.pi)
     elevation = _tilt(size, values) * np.arcsin(generator.uniform(-1, 1))
     vessel = _path(2 * middle, np.array([heading, elevation]), size=size, values=values, generator=generator)
     radii = vessel.radii * radius * np.exp(values["taper"] * middle / 100)
     return _Vessel(vessel.points - vessel.points[middle] + through, vessel.angles, radii)
+
+
+def _companion(trunk: _Vessel, generator: np.random.Generator) -> _Vessel:
+    """A vessel beside another, at a distance that wanders; it may cross it."""
+    radii = trunk.radii * generator.uniform(0.5, 1)
+    heading = trunk.angles[:, 0]
+    across = np.stack([np.zeros_like(heading), np.cos(heading), -np.sin(heading)], 1)
+    knots = generator.standard_normal(len(heading) // (4 * _KNOT) + 2)
+    wander = np.interp(np.arange(len(heading)) / (4 * _KNOT), np.arange(len(knots)), knots)
+    apart = generator.choice([-1, 1]) * (trunk.radii + radii + generator.uniform(0.5, 6)) + 2 * wander
+    return _Vessel(trunk.points + apart[:, None] * across, trunk.angles, radii)
 
 
 def _branches(
@@ -93,13 +145,52 @@ def _branches(
         radius = parent.radii[at] * ratio
         side, twist = generator.choice([-1, 1]), generator.uniform(-1, 1)
         turn = np.radians(values["branch_angle"]) * np.array([side, twist * _tilt(size, values)])
-        length = min(10 + int(40 * radius * generator.uniform(0.3, 1)), int(np.linalg.norm(size)))
+        length = 10 + int(values["branch_length"] * radius * generator.uniform(0.3, 1))
         if radius < THINNEST / 2:
             continue
+        length = min(length, int(np.linalg.norm(size)))
         path = _path(length, parent.angles[at] + turn, size=size, values=values, generator=generator)
         parent.radii[at:] *= (1 - min(ratio, 0.95) ** 3) ** (1 / 3)
-        branches.append(_Vessel(path.points + parent.points[at], path.angles, path.radii * radius))
+        points = path.points + parent.points[at]
+        branches.append(_Vessel(points, path.angles, path.radii * radius, parent.strength))
     return branches
+
+
+def _loops(
+    vessels: Sequence[_Vessel],
+    size: tuple[int, ...],
+    *,
+    values: Mapping[str, float],
+    generator: np.random.Generator,
+) -> list[_Vessel]:
+    """Rings that leave a vessel along its own direction and come back to it."""
+    loops = []
+    for _ in range(_count(size, values["loops"])):
+        parent = vessels[int(generator.integers(len(vessels)))]
+        at = int(generator.integers(len(parent.points)))
+        length = int(generator.uniform(15, 90))
+        full = generator.choice([-1, 1]) * np.linspace(0, 2 * np.pi, length)
+        path = _path(length, parent.angles[at], size=size, values=values, generator=generator, turn=full)
+        radii = path.radii * parent.radii[at] * values["branch_ratio"]
+        loops.append(_Vessel(path.points + parent.points[at], path.angles, radii, parent.strength))
+    return loops
+
+
+def _lines(
+    tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator
+) -> Float[ndarray, "*space"]:
+    """Relative intensity of lines that look like vessels and are none."""
+    size = tissue.intensity.shape
+    count = _count(size, values["lines"])
+    if count == 0:
+        return np.zeros(size, np.float32)
+    radii = values["line_radius"] * generator.uniform(0.3, 1, count)
+    lines = [_trunk(tissue, radius, values=values, generator=generator) for radius in radii]
+    lines = [replace(line, strength=generator.uniform(0.3, 1)) for line in lines]
+    seen = np.where(tissue.inside, rasterise(_in_view(lines, size), size).strength, np.float32(0))
+    if values["line_blur"] > 0:
+        seen = ndimage.gaussian_filter(seen, values["line_blur"], mode="nearest", truncate=3)
+    return (values["contrast"] * values["line_contrast"] * seen).astype(np.float32)
 
 
 def _path(
@@ -109,13 +200,14 @@ def _path(
     size: tuple[int, ...],
     values: Mapping[str, float],
     generator: np.random.Generator,
+    turn: float | Float[ndarray, " point"] = 0.0,
 ) -> _Vessel:
     """A wandering path from the origin, in steps of one pixel; its radius starts at about 1 and tapers."""
     knots = generator.standard_normal((3, length // _KNOT + 2))
     at = np.arange(length) / _KNOT
     turning, rising, beads = (np.interp(at, np.arange(len(row)), row) for row in knots)
     bend = np.radians(values["curvature"])
-    heading = start[0] + np.cumsum(bend * turning)
+    heading = start[0] + turn + np.cumsum(bend * turning)
     elevation = start[1] + np.cumsum(bend * _tilt(size, values) * rising)
     flat = np.cos(elevation)
     steps = np.stack([np.sin(elevation), flat * np.sin(heading), flat * np.cos(heading)], 1)
@@ -138,14 +230,18 @@ def _visible(
     return np.all((points >= -slack) & (points <= high + slack), axis=1)
 
 
-def _in_view(vessels: list[_Vessel], size: tuple[int, ...]) -> Tubes:
+def _in_view(vessels: Sequence[_Vessel], size: tuple[int, ...]) -> Tubes:
     """The pieces that may cover a pixel, none thinner than ``THINNEST``."""
     points = np.concatenate([vessel.points for vessel in vessels])
     angles = np.concatenate([vessel.angles for vessel in vessels])
     radii = np.maximum(np.concatenate([vessel.radii for vessel in vessels]), THINNEST)
+    strengths = np.repeat([vessel.strength for vessel in vessels], [len(vessel.points) for vessel in vessels])
     seen = _visible(points, size, margin=radii + 1)
     flat = np.cos(angles[:, 1])
     steps = np.stack([np.sin(angles[:, 1]), flat * np.sin(angles[:, 0]), flat * np.cos(angles[:, 0])], 1)
     return Tubes(
-        points[seen].astype(np.float32), steps[seen].astype(np.float32), radii[seen].astype(np.float32)
+        points[seen].astype(np.float32),
+        steps[seen].astype(np.float32),
+        radii[seen].astype(np.float32),
+        strengths=strengths[seen].astype(np.float32),
     )
