@@ -36,6 +36,9 @@ PLANTED = {
     "simulations.benchmarks": [
         ("willis.simulations.benchmarks.report", "willis.simulations.benchmarks.catalogue")
     ],
+    "simulations.benchmarks.use": [
+        ("willis.simulations.benchmarks.use.grid", "willis.simulations.benchmarks.use.runner")
+    ],
 }
 
 

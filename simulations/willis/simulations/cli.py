@@ -6,6 +6,8 @@ from typing import Literal
 
 import click
 
+from willis.simulations.benchmarks.use.command import use
+
 _PATH = click.Path(path_type=Path)
 
 
@@ -99,7 +101,9 @@ def show_prior(study: Path, *, n: int, out: Path) -> None:
     from willis.shared.prior.gallery import gallery
     from willis.shared.prior_draws import draw_prior
     from willis.shared.study import read_study
+    from willis.shared.whole_file import check_place
 
+    check_place(out)
     gallery(draw_prior(read_study(study), n, purpose="show"), out)
     click.echo(f"wrote {out}")
 
@@ -162,19 +166,25 @@ def list_benches() -> None:
     \b
     Example: willis bench list
     """
-    from willis.simulations.benchmarks.catalogue import BENCHES
-
-    for name, what in BENCHES.items():
-        click.echo(f"{name:<14} {what.line}")
+    for name, command in run_bench.commands.items():
+        click.echo(f"{name:<14} {command.get_short_help_str(90)}")
 
 
-@bench.command("run")
-@click.argument("name")
-@click.option("--quick", is_flag=True, help="Small sizes: does it run, not how fast.")
-@click.option("--out", type=_PATH, help="A folder for NAME.json and NAME.md; printed alone otherwise.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def run_bench(name: str, *, quick: bool, out: Path | None, as_json: bool) -> None:
+@bench.group("run")
+def run_bench() -> None:
     """Run one measurement.
+
+    \b
+    Example: willis bench run critic-step
+    """
+
+
+@run_bench.command("critic-step")
+@click.option("--quick", is_flag=True, help="Small sizes: does it run, not how fast.")
+@click.option("--out", type=_PATH, help="A folder for critic-step.json and .md; printed alone otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run_critic_step(*, quick: bool, out: Path | None, as_json: bool) -> None:
+    """A private critic step beside the non-private one and peers.
 
     \b
     Example: willis bench run critic-step
@@ -182,9 +192,10 @@ def run_bench(name: str, *, quick: bool, out: Path | None, as_json: bool) -> Non
     from willis.simulations.benchmarks.catalogue import BENCHES
     from willis.simulations.benchmarks.report import as_markdown, write
 
-    if name not in BENCHES:
-        raise click.BadParameter(f"unknown measurement {name!r}; known: {', '.join(BENCHES)}")
-    result = BENCHES[name].run(quick)
+    result = BENCHES["critic-step"].run(quick)
     if out is not None:
         write(result, out)
     click.echo(json.dumps(result.values()) if as_json else as_markdown(result))
+
+
+run_bench.add_command(use)

@@ -181,7 +181,7 @@ def exchange_keys(study: Study, run: Path, folder: Path) -> dict[str, str]:
     for site in study.federation.sites:
         key = NodeKey.fresh()
         (folder / site.name).mkdir(parents=True, exist_ok=True)
-        write_whole(folder / site.name / "node.pem", key.pem())
+        write_whole(folder / site.name / "node.pem", key.pem(), private=True)
         peers[site.name] = key.identity.line()
     (run / "server").mkdir(parents=True, exist_ok=True)
     write_whole(run / "server" / "peers.json", json.dumps(peers, indent=2).encode())
