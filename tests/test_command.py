@@ -180,6 +180,15 @@ def test_a_room_that_is_not_installed_is_3(monkeypatch):
     assert call("--help").exit_code == 0
 
 
+@pytest.mark.parametrize("words", [("report", "no-run"), ("prior", "show", "no-study.toml")])
+def test_a_missing_folder_is_told_before_anything_is_done(tmp_path, words):
+    place = tmp_path / "missing" / "dir" / "x"
+    result = call(*words, "--out", place)
+    remedy = f"there is no folder {place.parent}; make it, or name another file"
+    assert (result.exit_code, result.stderr) == (2, f"willis: cannot write {place}: {remedy}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "words", [("nonsense",), ("report",), ("synthesize", "x", "--n", "0", "--seed", "1")]
 )

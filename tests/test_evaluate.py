@@ -204,6 +204,7 @@ def test_a_damaged_release_ends_with_2(release, tables, tmp_path):
 def test_a_device_that_is_not_there_ends_with_3(release, tables, tmp_path):
     result = run(release.folder, "--test", tables[1], "--out", tmp_path / "s.json", "--device", "cuda")
     assert result.exit_code == 3
+    assert '--device is "cuda"' in result.stderr
 
 
 def test_the_command_knows_the_same_rows():

@@ -1,6 +1,7 @@
 """Every fault by its name; every row accounted for; damaged files are refused, never crash."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from PIL import Image
 
 from willis.client.cli import cohort as cohort_command
 from willis.client.cohort import read_cohort
-from willis.client.ingest.check import Fault, check_cohort
+from willis.client.ingest.check import Fault, _row_faults, check_cohort
 from willis.client.ingest.picture import read_picture
-from willis.client.ingest.table import read_table
+from willis.client.ingest.table import COLUMNS, Row, Table, read_table
 from willis.client.ingest.volume import open_volume
 from willis.shared.errors import CohortError
 
@@ -146,17 +147,63 @@ def test_row_faults_by_name(folder, rows, expected):
     assert faults(table(folder, *rows)) == expected
 
 
-def test_header_faults_refuse_every_row_by_name(folder):
-    row = "p1,a,image.nii.gz,label.nii.gz"
-    assert faults(table(folder, row, header="subject,site,image,mask")) == [
-        {Fault.MISSING_COLUMN, Fault.UNKNOWN_COLUMN}
-    ]
-    assert faults(table(folder, f"{row},1970", header="subject,site,image,label,birth")) == [
-        {Fault.UNKNOWN_COLUMN}
-    ]
-    assert faults(table(folder, f"{row},p2", header="subject,site,image,label,subject")) == [
-        {Fault.UNKNOWN_COLUMN}
-    ]
+@pytest.mark.parametrize(
+    ("header", "problems"),
+    [
+        ("subject,site,image,mask", ["the header lacks label; ", "column 'mask' is unknown"]),
+        ("subject,site,image,label,birth", ["column 'birth' is unknown"]),
+        ("subject,site,image,label,subject", ['column "subject" is named twice']),
+        (
+            "p0,a,i.nii,l.nii",
+            ["the header lacks subject, site, image, label; the first line", *["column "] * 4],
+        ),
+        (
+            "subject;site;image;label",
+            ["the header lacks", "it is separated by semicolons; separate columns by commas"],
+        ),
+        (
+            "subject\tsite\timage\tlabel",
+            ["the header lacks", "it is separated by tabs; separate columns by commas"],
+        ),
+        ("", ["the header lacks subject, site, image, label"]),
+    ],
+)
+def test_a_header_that_does_not_fit_is_told_once_and_not_for_each_row(folder, header, problems):
+    path = table(folder, *[f"p{i},a,image.nii.gz,label.nii.gz" for i in range(9)], header=header)
+    with pytest.raises(CohortError, match=r"the header of .*cohort\.csv must be subject,site") as error:
+        check_cohort(path)
+    assert len(error.value.problems) == len(problems)
+    assert all(map(str.startswith, error.value.problems, problems))
+    assert "line 2" not in str(error.value)
+    told = run_check(str(path))
+    assert (told.exit_code, told.stderr) == (2, f"willis: {error.value}\n")
+    assert json.loads(run_check(str(path), "--json").stdout)["message"] == str(error.value)
+
+
+@pytest.mark.parametrize("hidden", ["\0", "\x1b[2J", "\x07", "\u200b", "\u202e", "\x85", "\u2028", "\xad"])
+def test_a_character_that_nobody_sees_is_refused_with_the_row_and_not_printed(folder, hidden):
+    """Unseen, it would make two patients of one; or do what a terminal does at it."""
+    good = "p1,a,image.nii.gz,label.nii.gz"
+    path = table(folder, good, f"p{hidden}2,a,image2.nii.gz,label2.nii.gz", f"p3,a{hidden}b,,label2.nii.gz")
+    assert faults(path)[0] == set()
+    assert all(Fault.HIDDEN_CHARACTER in found for found in faults(path)[1:])
+    first = check_cohort(path).refused[0]
+    assert (first.row.line, f"the subject holds U+{ord(hidden[0]):04X}" in first.reasons[0].text) == (3, True)
+    told = run_check(str(path))
+    assert told.exit_code == 1
+    assert hidden[0] not in told.output
+    assert re.search(r"\W3\W.*hidden-character", told.output)
+
+
+@pytest.mark.parametrize("cells", ["ima\0ge.nii.gz,label.nii.gz", "image.nii.gz,label\0.nii.gz"])
+def test_a_path_that_no_disk_can_hold_is_refused_and_not_opened(folder, cells):
+    assert faults(table(folder, f"p1,a,{cells}")) == [{Fault.HIDDEN_CHARACTER}]
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=12))
+def test_a_name_of_letters_digits_and_marks_is_not_refused(name):
+    row = Row(line=2, subject=name, site="a", image=Path("i.png"), label=Path("l.png"))
+    assert list(_row_faults(row, Table(Path("cohort.csv"), COLUMNS, (row,)))) == []
 
 
 @pytest.mark.parametrize(
@@ -306,6 +353,18 @@ def test_the_command_ends_with_0_1_or_2(folder):
     assert run_check(str(table(folder, bad))).exit_code == 2
     assert run_check(str(folder / "none.csv")).exit_code == 2
     assert "Example: willis cohort check" in run_check("--help").output
+
+
+def test_the_command_counts_rows_without_an_image_and_ends_with_0(folder):
+    whole, mask = "p1,a,image.nii.gz,label.nii.gz", "p2,a,,label2.nii.gz"
+    told = run_check(str(table(folder, whole, mask)))
+    assert told.exit_code == 0
+    words = " ".join(told.output.split())
+    assert "1 accepted rows have no image, only a mask: generators of images and U-nets cannot train" in words
+    assert json.loads(run_check(str(folder / "cohort.csv"), "--json").stdout)["without_image"] == 1
+    assert "no image" not in run_check(str(table(folder, whole))).output
+    refused = table(folder, whole, "p3,,,label2.nii.gz")  # a refused row is told by its fault alone
+    assert json.loads(run_check(str(refused), "--json").stdout)["without_image"] == 0
 
 
 def test_the_command_prints_json_with_every_row(folder):

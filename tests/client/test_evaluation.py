@@ -100,8 +100,8 @@ def blind(spec: PatchSpec = FLAT) -> Segmenter:
 def test_a_perfect_segmenter_scores_one_on_pictures_in_pixels(tmp_path):
     test = Cohort((picture(tmp_path, "p1", box((40, 50))), picture(tmp_path, "p2", box((20, 60)))))
     row = score_segmenters("synthetic", [bright()], test=test, spec=FLAT, rng=np.random.default_rng(0))
-    assert (row.dice, row.dice_interval, row.hd95_mm, row.cldice) == (1, (1, 1), 0, 1)
-    assert (row.n_subjects, row.seeds, row.n_empty_predictions, row.spacing_known) == (2, 1, 0, False)
+    assert (row.dice, row.dice_interval, row.hd95, row.cldice) == (1, (1, 1), 0, 1)
+    assert (row.n_subjects, row.seeds, row.n_empty_predictions, row.hd95_unit) == (2, 1, 0, "pixels")
 
 
 def test_scores_are_means_over_scans_then_seeds_then_subjects(tmp_path):
@@ -224,5 +224,5 @@ def test_real_scans_are_loaded_and_scored_whole():
     spec = PatchSpec(size=(32, 32), axis="coronal")
     row = score_segmenters("real", [blind(spec)], test=cohort, spec=spec, rng=np.random.default_rng(0))
     # Nothing found in two scans of about 35 x 50 x 35 mm: Dice 0, and as wrong as the image is long.
-    assert (row.dice, row.n_empty_predictions, row.spacing_known) == (0, 2, True)
-    assert 55 < row.hd95_mm < 90
+    assert (row.dice, row.n_empty_predictions, row.hd95_unit) == (0, 2, "mm")
+    assert 55 < row.hd95 < 90

@@ -1,5 +1,6 @@
 """A site's memory between rounds: whole or not at all, whatever the disk does."""
 
+import os
 import resource
 from contextlib import contextmanager
 
@@ -44,6 +45,24 @@ def test_a_folder_that_cannot_be_used_is_a_state_error(tmp_path):
     (tmp_path / "run" / "lock").mkdir()
     with pytest.raises(StateError, match="cannot write the site's folder"), memory.alone():
         pytest.fail("the run was held without a lock")
+
+
+def test_every_folder_that_was_made_is_on_the_disk_before_a_round_is(tmp_path, monkeypatch):
+    """A loss of power takes away a name that its folder was not asked to keep: the run's, with all in it."""
+    kept, fsync = [], os.fsync
+
+    def seen(handle: int) -> None:
+        kept.append(os.readlink(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    SiteMemory(tmp_path / "sites" / "north" / "run-1")
+    assert kept == [str(tmp_path), str(tmp_path / "sites"), str(tmp_path / "sites" / "north")]
+    SiteMemory(tmp_path / "sites" / "north" / "run-2")
+    assert kept[3:] == [str(tmp_path / "sites" / "north")]
+    SiteMemory(tmp_path / "sites" / "north" / "run-1")
+    assert len(kept) == 4
+    assert (tmp_path / "sites" / "north" / "run-2").stat().st_mode & 0o777 == 0o700
 
 
 def test_memory_keeps_two_rounds_and_always_the_one_just_written(tmp_path):

@@ -19,7 +19,9 @@ from willis.shared.metrics_sheet import Evaluation, write_scores
 from willis.shared.networks.build import build_generator
 from willis.shared.networks.start import arrays_of
 from willis.shared.privacy import PrivacySpent
+from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.release import write_release
+from willis.shared.secure_sum.agreement import assumption
 from willis.shared.study import read_study
 from willis.shared.synthesis import draw_pairs
 
@@ -48,11 +50,11 @@ def record_of(number: int, unit: str = "subject", **changes: Any) -> RoundRecord
     return RoundRecord.model_validate(fields | {"seconds": 12.3456 + number} | changes)
 
 
-def row_of(name: str, dice: float, *, spacing_known: bool) -> SegmentationScores:
+def row_of(name: str, dice: float, unit: str) -> SegmentationScores:
     figures = {"dice": dice, "dice_interval": (dice - 0.03217, dice + 0.0411), "cldice": dice - 0.0213}
-    figures |= {"hd95_mm": 12.345 - 7 * dice, "per_subject": (dice + 0.0293, dice - 0.0293)}
+    figures |= {"hd95": 12.345 - 7 * dice, "per_subject": (dice + 0.0293, dice - 0.0293)}
     counts = {"n_subjects": 2, "n_empty_truths": 1, "n_empty_predictions": 3, "seeds": 5}
-    fields = {"name": name, "spacing_known": spacing_known}
+    fields = {"name": name, "hd95_unit": unit}
     return SegmentationScores.model_validate(fields | figures | counts)
 
 
@@ -64,9 +66,9 @@ def difference_of(first: str, second: str, *dice: float) -> PairedDifference:
 
 EVALUATION = Evaluation(
     rows=(
-        row_of("real", 0.81234, spacing_known=True),
-        row_of("synthetic", 0.74321, spacing_known=True),
-        row_of("prior", 0.70987, spacing_known=False),
+        row_of("real", 0.81234, "mm"),
+        row_of("synthetic", 0.74321, "mm"),
+        row_of("prior", 0.70987, "pixels"),
     ),
     differences=(
         difference_of("synthetic", "prior", 0.033, 0.01, 0.05),
@@ -169,11 +171,11 @@ def test_the_numbers_of_the_scores_are_those_of_the_file(pages):
     lines = page.tables["scores"][1:]
     assert [line[0] for line in lines] == ["real", "synthetic", "prior"]
     for line, exact, row in zip(lines, page.exact["scores"][1:], EVALUATION.rows, strict=True):
-        assert exact == [row.dice, *row.dice_interval, row.hd95_mm, row.cldice]
+        assert exact == [row.dice, *row.dice_interval, row.hd95, row.cldice]
         shown = [float(number) for number in re.findall(r"-?\d+\.?\d*", " ".join(line[1:]))]
         counts = [row.n_subjects, row.n_empty_truths, row.n_empty_predictions, row.seeds]
         assert shown == pytest.approx([*exact, *counts], abs=0.005)
-        assert line[2].endswith("mm" if row.spacing_known else "px")
+        assert line[2].endswith(row.hd95_unit)
 
 
 def test_differences_say_what_is_shown(pages):
@@ -218,7 +220,7 @@ def test_an_epsilon_is_always_followed_by_delta_unit_and_relation(tmp_path, unit
     north, south = (line[1] for line in page.tables["sites"][1:])
     assert (north, south) == (spent_of(3.33, unit).sentence(), spent_of(1.5, unit).sentence())
     full = rf"epsilon [\d.]+ at delta 0.0001, unit {unit}, neighbours add-or-remove-one"
-    patient, free = r"per patient epsilon \d+; over 4 patches", r"costs? epsilon 0\b(?!\.\d)"
+    patient, free = r"per patient epsilon \d+; over 4 patches", r"(costs?|at) epsilon 0\b(?!\.\d)"
     text, n = re.subn(full, "", page.told(), flags=re.IGNORECASE)
     assert n == 5  # two sites, the budget twice, and the network or what the scores name
     text, n = re.subn(patient, "", text)
@@ -267,6 +269,57 @@ def test_many_rounds_are_cut_and_it_is_said(tmp_path):
     _, page = page_of(make_run(tmp_path / "run", rounds=203, released=False, scored=False))
     assert len(page.tables["table-rounds"]) == 1 + 200
     assert "3 earlier rounds are left out" in page.words
+
+
+def make_pooled_run(run: Path, *, secure: bool) -> Path:
+    """A run whose sites answered with sums, from which a recipe without a network learned."""
+    run.mkdir()
+    text = STUDY.format(unit="subject", size="[16, 16]").replace("critic_steps = 5", 'protocol = "pooled"')
+    text = text.replace("patch =", 'recipe = { name = "tuned-prior", simulations = 100 }\npatch =')
+    text = text.replace("quorum = 1", "quorum = 2")
+    (run / "study.toml").write_text(text + ("secure = { colluders = 1 }\n" if secure else ""))
+    study = read_study(run / "study.toml")
+    assumes = assumption(study) if secure else ""
+    spent = {site: spent_of(3.33).model_copy(update={"assumes": assumes}) for site in ("north", "south")}
+    norms = {} if secure else {"north": 4.56, "south": 0.5}  # a masked sum's norm tells nothing
+    add_metrics(run / "metrics.jsonl", record_of(1, spent=spent, norms=norms))
+    recipe = recipe_of(study)
+    more: dict[str, Any] = {"run": "tiny-study-00ff", "rounds": 1, "ledger_heads": {}}
+    arrays = recipe.released(recipe.start())
+    write_release(run / "release", study=study, arrays=arrays, spent=spent, network=spent["north"], **more)
+    return run
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_recipe_without_a_network_is_told_with_its_protocol_and_what_its_figure_assumes(tmp_path, secure):
+    html, page = page_of(make_pooled_run(tmp_path / "run", secure=secure))
+    told = page.told()
+    assert "Recipe tuned-prior, protocol pooled: each site answered a round with one private sum" in told
+    assert "1 of 3 rounds learned from" in told
+    assert not re.search("weights|global generator|critic|update norm|merged", told)
+    head = page.tables["table-rounds"][0]
+    assert head[1:3] == ["Learned from", "Answered" if secure else "Answered, with norm of the sum"]
+    assert page.tables["table-rounds"][1][2] == ("north, south" if secure else "north 4.56, south 0.5")
+    if secure:
+        assumed = f"(ASSUMING {assumption(read_study(tmp_path / 'run' / 'study.toml'))})"
+        assert told.count(assumed) == 3  # the network's figure and both sites'
+    assert ("ASSUMING" in told) == secure
+    assert ("added up by secure aggregation: the coordinator saw their total alone" in told) == secure
+    assert (
+        "at most 1 of the 2 or more sites in a sum tell the coordinator their own share" in told
+    ) == secure
+    assert ('id="assumed"' in html) == secure
+
+
+def test_the_protocol_local_is_told(pages):
+    assert "Recipe dp-wgan, protocol local: each site trained from the global generator" in pages[1].told()
+    assert "secure" not in pages[1].told()
+
+
+def test_a_page_in_no_folder_is_refused_before_the_run_is_read(tmp_path):
+    with pytest.raises(StateError, match=r"there is no folder .*missing/dir; make it, or name another file"):
+        write_report(tmp_path / "no-run", tmp_path / "missing" / "dir" / "x.html")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_are_escaped(tmp_path):

@@ -181,6 +181,9 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Unreachable, match='finds no CUDA device; use "auto" or "cpu"'):
         choose_device("cuda")
+    for asked_by, what in (((), "training.device"), (("--device",), "--device")):
+        with pytest.raises(Unreachable, match=f'^{what} is "cuda"'):
+            choose_device("cuda", *asked_by)
 
 
 @pytest.fixture

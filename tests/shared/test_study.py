@@ -54,6 +54,13 @@ def test_every_fault_is_told_at_once_with_the_path_of_its_key(tiny_study):
         assert value in told[key], key
 
 
+@pytest.mark.parametrize("channels", [["red", "red"], ["red", "green", "red"], ["red", "red", "red"]])
+def test_a_channel_named_twice_is_refused_where_it_is_written(tiny_study, channels):
+    problems = refused(tiny_study, patch={"channels": channels})
+    assert problems == ("patch: channels names red twice; name every channel once",)
+    assert tiny_study(patch={"channels": ["green", "red", "blue"]}).patch.n_channels == 4
+
+
 def test_sites_that_are_all_refused_are_not_also_called_too_few(tiny_study):
     with pytest.raises(StudyError) as caught:
         tiny_study(federation={"sites": [{"name": "site-a", "subjects": 0}]})
@@ -167,8 +174,8 @@ def test_a_shipped_study_parses(path):
     assert study.privacy.unit.value == "subject"
 
 
-def test_four_studies_are_shipped():
-    assert [path.stem for path in STUDIES] == ["demo", "hippocampus", "retina", "tof"]
+def test_five_studies_are_shipped():
+    assert [path.stem for path in STUDIES] == ["demo", "gan", "hippocampus", "retina", "tof"]
 
 
 @given(st.randoms(use_true_random=False))

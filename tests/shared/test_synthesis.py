@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from willis.shared.cli import synthesize
+from willis.shared.command import willis
 from willis.shared.errors import ReleaseError, Unreachable
 from willis.shared.networks.build import build_generator, public_generator
 from willis.shared.networks.start import arrays_of
@@ -127,6 +128,15 @@ def test_numbers_out_of_range_are_told(release, n, seed, batch, message):
 def test_a_device_that_is_not_there(release):
     with pytest.raises(Unreachable, match="CUDA"):
         draw_pairs(release, n=1, seed=0, device="cuda")
+
+
+def test_the_command_names_the_option_whose_device_is_not_there(release, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = ["synthesize", str(release.folder), "--n", "5", "--seed", "3", "--out", str(tmp_path / "out")]
+    ended = CliRunner().invoke(willis, [*words, "--format", "npz", "--device", "cuda"])
+    assert ended.exit_code == 3
+    assert ended.stderr.startswith('willis: --device is "cuda" and this torch finds no CUDA device')
+    assert list(tmp_path.iterdir()) == []
 
 
 def run(folder: Path, out: Path, *more: str):

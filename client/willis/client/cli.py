@@ -131,8 +131,10 @@ def evaluate(
     from willis.client.cohort import read_cohort
     from willis.client.evaluation_rows import judge
     from willis.shared.metrics_table import score_lines
+    from willis.shared.networks.build import choose_device
     from willis.shared.release import read_release
 
+    choose_device(device, "--device")
     with _progress(quiet=as_json) as progress:
         found = judge(
             read_release(release),
@@ -184,8 +186,14 @@ def _as_values(intake: "Intake") -> dict[str, object]:
             for checked in intake.refused
         ],
         "reasons": {fault.value: count for fault, count in intake.counts().items()},
+        "without_image": len(intake.without_image),
         "sites": intake.subjects_by_site(),
     }
+
+
+def _visible(text: str) -> str:
+    """Show what a terminal would obey, or hide, as its escape: ``\\x1b``."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _print(intake: "Intake") -> None:
@@ -199,7 +207,7 @@ def _print(intake: "Intake") -> None:
         for checked in intake.refused[:ROWS_SHOWN]:
             for reason in checked.reasons:
                 cells = (str(checked.row.line), checked.row.subject, reason.fault.value, reason.text)
-                refused.add_row(*(escape(cell) for cell in cells))
+                refused.add_row(*(escape(_visible(cell)) for cell in cells))
         console.print(refused)
         if len(intake.refused) > ROWS_SHOWN:
             console.print(f"{len(intake.refused) - ROWS_SHOWN} more refused rows: see --json")
@@ -214,3 +222,8 @@ def _print(intake: "Intake") -> None:
     console.print(
         f"{len(intake.rows)} rows read: {len(intake.accepted)} accepted, {len(intake.refused)} refused"
     )
+    if intake.without_image:
+        console.print(
+            f"{len(intake.without_image)} accepted rows have no image, only a mask: generators of images and "
+            "U-nets cannot train on them; name an image in each"
+        )

@@ -143,13 +143,13 @@ def declare(
         name=name,
         dice=mean_over_subjects(values),
         dice_interval=bootstrap_interval(values, rng=rng),
-        hd95_mm=mean_over_subjects([score.hd95 for score in scores]),
+        hd95=mean_over_subjects([score.hd95 for score in scores]),
+        hd95_unit="mm" if scores[0].in_mm else "pixels",
         cldice=mean_over_subjects([score.cldice for score in scores]),
         n_subjects=len(scores),
         n_empty_truths=sum(score.empty_truth for score in scores),
         n_empty_predictions=sum(score.empty_prediction for score in scores),
         seeds=n_seeds,
-        spacing_known=scores[0].in_mm,
         per_subject=tuple(sorted(values, reverse=True)),
     )
 

@@ -21,7 +21,7 @@ from willis.client.ledger_file import CONTENT, REMEDY, chained, check_owner, con
 from willis.shared import accounting
 from willis.shared.accounting import MechanismRun
 from willis.shared.errors import BudgetExhausted, StateError
-from willis.shared.privacy import PrivacySpent, PrivacyUnit
+from willis.shared.privacy import PrivacySpent, PrivacyUnit, all_assumed
 
 _ROUNDING = 1e-6  # of the cap, relative: two computations of the same epsilon
 
@@ -154,7 +154,7 @@ class Ledger:
         rows = self.rows()
         runs = [row.run for row in rows]
         figure = accounting.spent(runs, delta=delta, unit=unit, patches_per_patient=patches)
-        return figure.model_copy(update={"assumes": "; ".join(sorted({row.assumes for row in rows} - {""}))})
+        return figure.model_copy(update={"assumes": all_assumed(row.assumes for row in rows)})
 
     def rows(self) -> list[LedgerRow]:
         """Return all payments in their order; ``StateError`` where one does not fit its hash."""

@@ -1,5 +1,6 @@
 """A site's answer under protocol ``pooled``: one private sum of what the recipe asks of each unit."""
 
+import logging
 from collections.abc import Iterator
 
 import torch
@@ -10,9 +11,14 @@ from willis.client.chance import Chance
 from willis.client.private_sum import private_sum
 from willis.client.sampling import draw_units
 from willis.client.store import PatchStore
+from willis.shared.errors import StudyError
+from willis.shared.networks.build import public_generator
+from willis.shared.patch import LabelledPatches
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.recipes.contract import Question
 from willis.shared.study import Study
+
+logger = logging.getLogger(__name__)
 
 
 def pooled_sum(
@@ -33,13 +39,57 @@ def pooled_sum(
         chance: Dice of this reservation.
     """
     [total] = private_sum(
-        ((question.vector(patches),) for patches in unit_patches(store, study, chance)),
+        ((vector,) for vector in unit_vectors(question, store=store, study=study, chance=chance)),
         like=[torch.zeros(question.length)],
         clip_norm=study.privacy.clip_norm,
         noise_multiplier=noise_multiplier,
         noise=chance.noise,
     )
     return total
+
+
+def rehearse(question: Question, study: Study) -> None:
+    """Ask a question of made-up patches, before anything is paid: what fails here would fail on patients.
+
+    Raises:
+        StudyError: It fails, or its answer is not a vector of the length it promised.
+    """
+    patch, dice = study.patch, public_generator(study.seed, "rehearsal")
+    k = study.training.patches_per_bag if study.privacy.unit is PrivacyUnit.SUBJECT else 1
+    patches = 1.8 * torch.rand((k, patch.n_channels, *patch.size), generator=dice) - 0.9
+    patches[:, -1] = -1.0
+    patches[(slice(None), -1, *(slice(side // 4, side - side // 4) for side in patch.size))] = 1.0
+    try:
+        _asked(question, patches)
+    except Exception as fault:
+        raise StudyError(
+            f"recipe {study.recipe.name} cannot ask its question of this study's patches: {fault!r}"
+        ) from fault
+
+
+def unit_vectors(
+    question: Question, *, store: PatchStore, study: Study, chance: Chance
+) -> Iterator[Float[Tensor, " coordinate"]]:
+    """Yield the vector of one unit that takes part after another.
+
+    Edge cases:
+        A question that fails on a unit's patches counts as zero there, and the site's log says so. An error
+        that left the site would tell of that unit what no noise covers.
+    """
+    for patches in unit_patches(store, study, chance):
+        try:
+            vector = _asked(question, patches)
+        except Exception:
+            logger.exception("recipe %s fails on a unit, which counts as nothing", study.recipe.name)
+            vector = torch.zeros(question.length)
+        yield vector
+
+
+def _asked(question: Question, patches: LabelledPatches) -> Float[Tensor, " coordinate"]:
+    vector = question.vector(patches).detach()
+    if vector.shape != (question.length,):  # one number would be added to every coordinate, past the clip
+        raise ValueError(f"a vector must have shape ({question.length},), got {tuple(vector.shape)}")
+    return vector
 
 
 def unit_patches(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from willis.client.chance import Chance
-from willis.client.pooled_sum import unit_patches
+from willis.client.pooled_sum import rehearse, unit_vectors
 from willis.client.randomness import SecretRandom
 from willis.client.secure_site import SecureSite
 from willis.client.site import SiteSettings
@@ -56,20 +56,23 @@ class _Sum:
 
     Attributes:
         reservation: The ledger's row that paid for it; 0 before.
+        ledger_head: The ledger's last hash when the run last paid; empty before.
     """
 
     path: Path
     terms: SumTerms
     site: SecureSite
     reservation: int = 0
+    ledger_head: str = ""
 
     def keep(self) -> None:
         kept = {
             "terms": self.terms.model_dump(mode="json"),
             "site": b64encode(self.site.export()).decode(),
             "reservation": self.reservation,
+            "ledger_head": self.ledger_head,
         }
-        write_whole(self.path, json.dumps(kept).encode())
+        write_whole(self.path, json.dumps(kept).encode(), private=True)
         for old in sorted(self.path.parent.glob("secure-*.json"))[:-_KEPT]:
             old.unlink()
 
@@ -118,6 +121,7 @@ def _begin(order: RoundOrder, settings: SiteSettings, path: Path, *, attempt: in
         if known.terms != terms:
             raise SiteRefused("this attempt of the round was begun on other terms; begin another attempt")
         return StepAnswer(known.site.advertise().to_bytes())
+    rehearse(question, study)
     site = SecureSite(
         settings.name,
         terms,
@@ -125,7 +129,7 @@ def _begin(order: RoundOrder, settings: SiteSettings, path: Path, *, attempt: in
         roster=settings.roster(),
         noise=discrete_gaussian,
     )
-    _Sum(path, terms, site).keep()
+    _Sum(path, terms, site, ledger_head=_last_head(path.parent)).keep()
     return StepAnswer(site.advertise().to_bytes())
 
 
@@ -149,7 +153,10 @@ def _mask(known: _Sum, inbox: Inbox, order: RoundOrder, settings: SiteSettings) 
         if known.reservation:
             masked = known.site.masked(inbox, ())  # the same words again; no unit is looked at
         else:
-            inputs = known.terms.digest() + store.index.key
+            known.site.prove(inbox)  # what will be refused is not paid for
+            if known.ledger_head:  # a ledger that was lost, or an older copy, does not pay on
+                ledger.verify([known.ledger_head])
+            inputs = known.terms.digest() + store.index.key + settings.name
             reservation = ledger.reserve(
                 study=study.digest(),
                 purpose=f"{order.run}/round-{order.round}/attempt-{known.terms.attempt}",
@@ -159,7 +166,7 @@ def _mask(known: _Sum, inbox: Inbox, order: RoundOrder, settings: SiteSettings) 
             )
             chance = Chance.keyed(SecretRandom(reservation.key))
             masked = known.site.masked(inbox, _vectors(question, store, study, chance))
-            known.reservation = reservation.id
+            known.reservation, known.ledger_head = reservation.id, ledger.head()
             known.keep()
         ledger.settle(known.reservation)
         paid = SiteAnswer(
@@ -174,8 +181,8 @@ def _mask(known: _Sum, inbox: Inbox, order: RoundOrder, settings: SiteSettings) 
 
 
 def _vectors(question: Question, store: PatchStore, study: Study, chance: Chance) -> Iterator[np.ndarray]:
-    for patches in unit_patches(store, study, chance):
-        yield question.vector(patches).double().numpy()
+    for vector in unit_vectors(question, store=store, study=study, chance=chance):
+        yield vector.double().numpy()
 
 
 def _question(study: Study, order: RoundOrder) -> Question:
@@ -190,9 +197,9 @@ def _recall(path: Path, settings: SiteSettings) -> _Sum:
     try:
         kept = json.loads(path.read_bytes())
         terms = SumTerms.model_validate(kept["terms"])
-        state, reservation = b64decode(kept["site"]), int(kept["reservation"])
+        state, reservation, head = b64decode(kept["site"]), int(kept["reservation"]), str(kept["ledger_head"])
     except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise StateError(f"the site's state {path} is damaged ({type(fault).__name__})") from fault
+        raise _damaged(path, fault) from fault
     site = SecureSite.restore(
         state,
         settings.name,
@@ -201,4 +208,21 @@ def _recall(path: Path, settings: SiteSettings) -> _Sum:
         roster=settings.roster(),
         noise=discrete_gaussian,
     )
-    return _Sum(path, terms, site, reservation)
+    return _Sum(path, terms, site, reservation, head)
+
+
+def _last_head(folder: Path) -> str:
+    """Return the ledger's last hash as the newest sum of the run knows it."""
+    for path in sorted(folder.glob("secure-*.json"))[-1:]:
+        try:
+            return str(json.loads(path.read_bytes())["ledger_head"])
+        except (OSError, ValueError, KeyError, TypeError) as fault:
+            raise _damaged(path, fault) from fault
+    return ""
+
+
+def _damaged(path: Path, fault: Exception) -> StateError:
+    return StateError(
+        f"the site's state {path} is damaged ({type(fault).__name__}); restore it from a backup, or begin a new "
+        "run: the ledger keeps what was spent"
+    )

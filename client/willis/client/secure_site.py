@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from willis.shared.errors import SiteRefused, StateError, StudyError, UpdateRefused
 from willis.shared.secure_sum import masks
 from willis.shared.secure_sum.checks import check_cards, check_context, check_quorum
-from willis.shared.secure_sum.escrow import Secrets, entrust, opened
+from willis.shared.secure_sum.escrow import Secrets, SharePair, entrust, opened
 from willis.shared.secure_sum.fixed_point import FixedPoint
 from willis.shared.secure_sum.identity import Roster, Signer
 from willis.shared.secure_sum.messages import (
@@ -108,6 +108,10 @@ class SecureSite:
         self._set(cards=cards, own_shares=own_shares, sealed=sealed)
         return sealed
 
+    def prove(self, inbox: Inbox) -> None:
+        """Refuse what :meth:`masked` would refuse; asked before the sum is paid for."""
+        self._opened(inbox)
+
     def masked(self, inbox: Inbox, units: Iterable[Float[ndarray, " coordinate"]]) -> MaskedSum:
         """Step 2: return the noisy sum of the site's units, under masks.
 
@@ -123,7 +127,7 @@ class SecureSite:
 
         Raises:
             UpdateRefused: A box does not open, or they are fewer than a quorum.
-            SiteRefused: It is not time, the site answered another inbox, or it has too many units.
+            SiteRefused: It is not time, or the site answered another inbox.
         """
         state = self._state
         if state.masked is not None:
@@ -131,10 +135,7 @@ class SecureSite:
                 self._context, self.name, np.frombuffer(state.masked, dtype="<u8").astype(np.uint64)
             )
             return self._again(kept, state.inbox == inbox, "inbox")
-        cards = self._cards()
-        self._check_inbox(inbox, cards)
-        secrets = self._secrets()
-        held = opened(inbox.boxes, cards, share_key=secrets.share_key, me=self.name, terms=self.terms)
+        cards, secrets, held = self._opened(inbox)
         if state.own_shares:
             held[self.name] = state.own_shares
         total = self._numbers.total(units)
@@ -252,12 +253,15 @@ class SecureSite:
             context=self._context, card=card, mask_secret=mask_secret, share_secret=share_secret, seed=seed
         )
 
-    def _check_inbox(self, inbox: Inbox, cards: dict[str, KeyCard]) -> None:
+    def _opened(self, inbox: Inbox) -> tuple[dict[str, KeyCard], Secrets, dict[str, SharePair]]:
+        cards, secrets = self._cards(), self._secrets()
         check_context(inbox, inbox.context, expected=self._context)
         senders = set(inbox.boxes)
         if not (inbox.site == self.name and senders <= set(cards) - {self.name}):
             raise UpdateRefused(f"the inbox is {inbox.site}'s, from {sorted(senders)}: not {self.name}'s")
         check_quorum("sites that shared", senders | {self.name}, self.terms)
+        held = opened(inbox.boxes, cards, share_key=secrets.share_key, me=self.name, terms=self.terms)
+        return cards, secrets, held
 
     def _pair_mask(self, mask_key: bytes, peer: KeyCard) -> UInt64[ndarray, " coordinate"]:
         return masks.pair_mask(

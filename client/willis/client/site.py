@@ -1,5 +1,6 @@
 """A hospital's own settings and limits: ``site.toml``. Nothing of it leaves the hospital but the name."""
 
+import stat
 from pathlib import Path
 
 from pydantic import Field
@@ -67,14 +68,18 @@ class SiteSettings(Settings):
         """Return the key that signs for the site.
 
         Raises:
-            StateError: There is none, or it cannot be read.
+            StateError: There is none, others than its owner may open it, or it cannot be read.
         """
         if self.key is None:
             raise StateError("the site has no key to sign with: set key in site.toml")
         try:
-            return NodeKey.read(self.key.read_bytes())
+            open_to = stat.S_IMODE(self.key.stat().st_mode) & 0o077
+            pem = self.key.read_bytes()
         except OSError as fault:
             raise StateError(f"cannot read the site's key {self.key}: {fault.strerror}") from fault
+        if open_to:
+            raise StateError(f"others than its owner may open the site's key {self.key}: chmod 600 it")
+        return NodeKey.read(pem)
 
     def roster(self) -> Roster:
         """Return the public keys by which the site knows its peers.

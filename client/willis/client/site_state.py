@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from willis.shared.errors import StateError
-from willis.shared.whole_file import write_whole
+from willis.shared.whole_file import make_folder, write_whole
 
 _KEPT = 2  # files of past rounds: enough to answer the last order again
 
@@ -46,7 +46,7 @@ class SiteMemory:
     """The files of one run at one site.
 
     Attributes:
-        folder: The site's folder of this run; made where missing.
+        folder: The site's folder of this run; made where missing, and on the disk before a round is.
 
     Raises:
         StateError: It cannot be made.
@@ -55,7 +55,7 @@ class SiteMemory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder, mode=0o700)
         except OSError as fault:
             raise StateError(f"cannot make the site's folder {folder}: {fault.strerror}") from fault
 
@@ -110,7 +110,8 @@ class SiteMemory:
         whole = io.BytesIO()  # torch tells a full disk as an error of its own, so the file is written here
         torch.save(vars(state), whole)
         path = self._path(state.round)
-        write_whole(path, whole.getvalue())  # on the disk before the ledger settles and wipes the key
+        # on the disk before the ledger settles and wipes the key
+        write_whole(path, whole.getvalue(), private=True)
         others = sorted(old for old in self.folder.glob("round-*.pt") if old != path)
         for old in others[: 1 - _KEPT]:
             old.unlink()

@@ -9,7 +9,7 @@ import torch
 from willis.client.adversaries import Adversaries
 from willis.client.chance import Chance
 from willis.client.ledger import Ledger
-from willis.client.pooled_sum import pooled_sum
+from willis.client.pooled_sum import pooled_sum, rehearse
 from willis.client.randomness import SecretRandom
 from willis.client.site import SiteSettings
 from willis.client.site_state import SiteMemory, SiteState
@@ -131,8 +131,9 @@ def _pay_and_train(
     if past is not None:
         ledger.verify([past.ledger_head])  # a ledger that was lost, or an older copy, does not pay on
     work = _work(order, study, settings, past=past, store=store)
-    # All that the draws meet: under the same noise other patches would let the noise cancel.
-    start = order.digest() + memory.fingerprint(last) + store.index.key
+    # All that the draws meet, and whose they are (sites may share a ledger): under the same noise anything
+    # else would let the noise cancel.
+    start = order.digest() + memory.fingerprint(last) + store.index.key + settings.name
     run = mechanism_of(study, steps=study.training.critic_steps)
     reservation = ledger.reserve(
         study=study.digest(),
@@ -161,6 +162,7 @@ def _work(
     """Bring a round to where only patients are missing; whatever does not fit is refused here, unpaid."""
     if study.training.protocol == "pooled":
         question = recipe_of(study).question(order.arrays, number=order.round)
+        rehearse(question, study)
 
         def answer_sum(multiplier: float, chance: Chance) -> tuple[dict[str, Any], Arrays]:
             total = pooled_sum(question, store=store, study=study, noise_multiplier=multiplier, chance=chance)

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from willis.shared.errors import StateError
-from willis.shared.privacy import PrivacySpent, PrivacyUnit
+from willis.shared.privacy import PrivacySpent, PrivacyUnit, all_assumed
 from willis.shared.settings import Settings, parse
 
 
@@ -116,8 +116,7 @@ class SpendingBook:
                 + "; ".join(f"{site} {one.sentence()}" for site, one in sorted(spent.items()))
             )
         worst = max(spent.values(), key=lambda one: one.epsilon)
-        assumed = sorted({one.assumes for one in spent.values() if one.assumes})
-        worst = worst.model_copy(update={"assumes": "; ".join(assumed)})
+        worst = worst.model_copy(update={"assumes": all_assumed(one.assumes for one in spent.values())})
         if worst.unit is PrivacyUnit.SUBJECT:
             return worst
         # The worst patient may be at another site than the worst patch.

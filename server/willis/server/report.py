@@ -32,7 +32,7 @@ from willis.shared.release import GeneratorRelease, read_release
 from willis.shared.settings import parse
 from willis.shared.study import Study, read_study
 from willis.shared.synthesis import draw_pairs
-from willis.shared.whole_file import write_whole
+from willis.shared.whole_file import check_place, write_whole
 
 _PAIRS = 16
 _MOST_ROUNDS = 200  # lines of the table of rounds
@@ -101,8 +101,10 @@ def write_report(run: Path, out: Path) -> RunFindings:
         What the page tells.
 
     Raises:
-        WillisError: As :func:`read_run`; StateError where the page cannot be written.
+        WillisError: As :func:`read_run`; StateError where the page cannot be written, and before anything
+            is read where its folder is missing.
     """
+    check_place(out)
     found = read_run(run)
     write_whole(out, render(found).encode())
     return found

@@ -2,13 +2,19 @@
 
 Each step has the round's deadline. A site that drops out before its masked sum came is left out; one that
 drops out later is in the sum, and the others' shares take its masks away. Below quorum nothing is opened.
+
+A sum that was opened is on the coordinator's disk before anything is learned from it: asked for anew after a
+crash, the sites would have to pay for another.
 """
 
 import json
 import logging
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from flwr.serverapp import Grid
 
 from willis.server.admission import Reason, UnsoundUpdate
@@ -36,8 +42,9 @@ class SecureAsking:
     Args:
         grid: The network, or a grid in process.
         study: The protocol.
-        folder: The coordinator's folder of the run; ``peers.json`` in it names the sites' public keys, and
-            attempts are counted in it.
+        folder: The coordinator's folder of the run: ``peers.json`` names the sites' public keys,
+            ``attempts.json`` counts attempts, ``sum.json`` holds the last sum that was opened.
+        book: For what the sites pay.
 
     Raises:
         StateError: ``peers.json`` is missing or does not fit.
@@ -45,11 +52,17 @@ class SecureAsking:
 
     def __init__(self, grid: Grid, study: Study, *, folder: Path, book: SpendingBook) -> None:
         self._grid, self._study, self._book = grid, study, book
-        self._attempts = folder / "attempts.json"
+        self._attempts, self._opened = folder / "attempts.json", folder / "sum.json"
         self._roster = read_peers(folder / "peers.json", study)
 
     def ask(self, order: RoundOrder, *, nodes: Mapping[str, int], protocol: Pooled, ballot: Ballot) -> None:
-        """Take a round's five steps; the ballot gets the sum, or nothing but refusals."""
+        """Take a round's five steps; the ballot gets the sum, or nothing but refusals.
+
+        Raises:
+            StateError: A file of the folder is damaged, or cannot be written.
+        """
+        if self._known(order, ballot):
+            return
         attempt = self._next_attempt(order)
         terms = terms_of(self._study, order, attempt=attempt, length=protocol.length)
         hub = SecureHub(terms, self._roster)
@@ -75,10 +88,8 @@ class SecureAsking:
             return
         units = sum(expected_units(self._study, site) for site in total.survivors)
         mean = (total.total / units).astype("float32")
-        ballot.total = PooledMean(mean=mean, std=total.noise_std / units, units=units)
-        for site in total.survivors:
-            ballot.sound[site] = {}
-            ballot.refused.pop(site, None)
+        self._keep(order, total.survivors, PooledMean(mean=mean, std=total.noise_std / units, units=units))
+        self._known(order, ballot)
 
     def _step(
         self,
@@ -124,12 +135,45 @@ class SecureAsking:
 
     def _next_attempt(self, order: RoundOrder) -> int:
         """Count attempts on disk, before anything is asked: no site answers two sums under one number."""
-        last = {"round": 0, "attempt": 0}
-        if self._attempts.exists():
-            last = json.loads(self._attempts.read_bytes())
+        last = _read(self._attempts, keys={"round", "attempt"}) or {"round": 0, "attempt": 0}
         attempt = last["attempt"] + 1 if last["round"] == order.round else 1
         write_whole(self._attempts, json.dumps({"round": order.round, "attempt": attempt}).encode())
         return attempt
+
+    def _keep(self, order: RoundOrder, survivors: Sequence[str], total: PooledMean) -> None:
+        kept = {
+            "order": order.digest(),
+            "survivors": list(survivors),
+            "mean": b64encode(total.mean.astype("<f4").tobytes()).decode(),
+            "std": total.std,
+            "units": total.units,
+        }
+        write_whole(self._opened, json.dumps(kept).encode())
+
+    def _known(self, order: RoundOrder, ballot: Ballot) -> bool:
+        """Enter the sum that this very order was answered with, where it was opened."""
+        kept = _read(self._opened, keys={"order", "survivors", "mean", "std", "units"})
+        if kept is None or kept["order"] != order.digest():
+            return False
+        mean = np.frombuffer(b64decode(kept["mean"]), dtype="<f4").astype(np.float32)
+        ballot.total = PooledMean(mean=mean, std=kept["std"], units=kept["units"])
+        for site in kept["survivors"]:
+            ballot.sound[site] = {}
+            ballot.refused.pop(site, None)
+        return True
+
+
+def _read(path: Path, *, keys: Set[str]) -> dict[str, Any] | None:
+    """Return a JSON object with these keys, None where there is no file."""
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if not (isinstance(found, dict) and set(found) == keys):
+        raise StateError(f"{path} is damaged: restore it from a backup, or begin a new run")
+    return found
 
 
 def read_peers(path: Path, study: Study) -> Roster:
@@ -146,6 +190,8 @@ def read_peers(path: Path, study: Study) -> Roster:
             f"secure aggregation needs {path}, from every site's name to its public key: "
             f"{type(fault).__name__}"
         ) from fault
+    if not isinstance(keys, dict):
+        raise StateError(f"{path} must be a JSON object from name to public key, got {type(keys).__name__}")
     missing = sorted({site.name for site in study.federation.sites} - set(keys))
     if missing:
         raise StateError(f"{path} lacks the public key of {', '.join(missing)}")

@@ -43,9 +43,11 @@ def synthesize(
     from rich.console import Console
     from rich.progress import Progress
 
+    from willis.shared.networks.build import choose_device
     from willis.shared.release import read_release
     from willis.shared.synthesis import export_pairs
 
+    choose_device(device, "--device")
     found = read_release(release)
     with Progress(console=Console(stderr=True), disable=as_json) as bar:
         task = bar.add_task("drawing", total=n)

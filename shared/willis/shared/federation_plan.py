@@ -63,7 +63,9 @@ class FederationPlan(Settings):
             faults.append(f"every site needs its own name, got twice: {', '.join(twice)}")
         if self.quorum > len(names):
             faults.append(f"quorum must be at most the number of sites ({len(names)}), got {self.quorum}")
-        if self.secure is not None and not 2 * self.quorum > len(names) + self.secure.colluders:
+        if self.secure is not None and len(names) < 2:
+            faults.append("secure aggregation hides a site among others: it needs 2 sites at least, got 1")
+        elif self.secure is not None and not 2 * self.quorum > len(names) + self.secure.colluders:
             # Else a coordinator could have two lists of survivors signed (Bonawitz 2017, theorem 6.5).
             faults.append(
                 f"under secure aggregation twice the quorum must exceed the {len(names)} sites and the "

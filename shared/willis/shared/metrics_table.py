@@ -11,16 +11,15 @@ def score_lines(found: Evaluation) -> list[str]:
     A difference whose interval holds 0 shows no gain, one whose interval lies below 0 a loss: its line says
     so.
     """
-    unit = "mm" if all(row.spacing_known for row in found.rows) else "px"
     lines = [
         TITLE,
-        f"  {'':<12}{'Dice':>6}   {'95 % interval':<16}{f'HD95 {unit}':>9}{'clDice':>8}{'subjects':>10}",
+        f"  {'':<12}{'Dice':>6}   {'95 % interval':<16}{'HD95':>9}   {'clDice':>8}{'subjects':>10}",
     ]
     for row in found.rows:
         low, high = row.dice_interval
         lines.append(
-            f"  {row.name:<12}{row.dice:>6.3f}   {f'{low:.3f} to {high:.3f}':<16}{row.hd95_mm:>9.2f}"
-            f"{row.cldice:>8.3f}{row.n_subjects:>10}"
+            f"  {row.name:<12}{row.dice:>6.3f}   {f'{low:.3f} to {high:.3f}':<16}{row.hd95:>9.2f}"
+            f" {'mm' if row.hd95_unit == 'mm' else 'px'}{row.cldice:>8.3f}{row.n_subjects:>10}"
         )
     for pair in found.differences:
         low, high = pair.interval

@@ -73,6 +73,9 @@ class PatchSpec(Settings):
                 raise ValueError(f"spacing_mm needs {len(self.size)} numbers, got {self.spacing_mm}")
             if not all(step > 0 for step in self.spacing_mm):
                 raise ValueError(f"spacing_mm must be positive, got {self.spacing_mm}")
+        for channel in dict.fromkeys(self.channels):
+            if self.channels.count(channel) > 1:
+                raise ValueError(f"channels names {channel.value} twice; name every channel once")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles must rise within 0 to 100, got {self.percentiles}")

@@ -1,11 +1,19 @@
 """What a privacy figure is about: unit, neighbouring relation, budget, and what was spent."""
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from willis.shared.settings import Settings
+
+_MOST_WORDS = 2_000  # characters of what a figure assumes
+_LARGEST = 1e12  # an epsilon above it is not worth its digits
+
+# Comes from sites, and is printed on one line of a page or a table.
+_Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f|<>`]*$", max_length=_MOST_WORDS)]
 
 
 class PrivacyUnit(StrEnum):
@@ -57,21 +65,35 @@ class PrivacySpent(Settings):
     delta: float = Field(gt=0, lt=1)
     unit: PrivacyUnit
     relation: Relation
-    accountant: str
-    patient_epsilon: float | None = None
-    patient_note: str = ""
-    assumes: str = Field(default="", max_length=400)
+    accountant: _Line
+    patient_epsilon: float | None = Field(default=None, ge=0)
+    patient_note: _Line = ""
+    assumes: _Line = ""
 
     def sentence(self) -> str:
         """Return the figure, rounded up, with all that it needs to be understood, on one line."""
-        epsilon = math.ceil(self.epsilon * 100 - 1e-6) / 100
         text = (
-            f"epsilon {epsilon:.2f} at delta {self.delta:g}, unit {self.unit.value}, "
+            f"epsilon {_rounded_up(self.epsilon, places=2)} at delta {self.delta:g}, unit {self.unit.value}, "
             f"neighbours {self.relation.value}, accountant {self.accountant}"
         )
         if self.unit is PrivacyUnit.PATCH:
-            figure = "unbounded" if self.patient_epsilon is None else f"{math.ceil(self.patient_epsilon)}"
+            figure = "unbounded" if self.patient_epsilon is None else _rounded_up(self.patient_epsilon)
             text += f" (NOT a patient's privacy: per patient epsilon {figure}; {self.patient_note})"
         if self.assumes:
             text += f" (ASSUMING {self.assumes})"
         return text
+
+
+def all_assumed(statements: Iterable[str]) -> str:
+    """Return what figures that are taken together assume: each statement once, in one text that fits."""
+    distinct = sorted({one for text in statements for one in text.split("; ") if one})
+    joined = "; ".join(distinct)
+    if len(joined) <= _MOST_WORDS:
+        return joined
+    return f"{len(distinct)} agreements on secure aggregation, each written in the ledger of its site"
+
+
+def _rounded_up(epsilon: float, *, places: int = 0) -> str:
+    if epsilon > _LARGEST:
+        return f"above {_LARGEST:g}"
+    return f"{math.ceil(epsilon * 10**places - 1e-6) / 10**places:.{places}f}"

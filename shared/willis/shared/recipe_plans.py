@@ -49,6 +49,9 @@ class AppearancePlan(Settings):
             less noise, and less of a subject who is unlike the prior.
         distrust: How far a modality may lie from the prior in ways in which the prior's draws do not
             differ among themselves, in their standard deviations.
+        reach: Level and profile may lie at least this far from the prior's, in image units (-1 to 1); they
+            may lie three of the prior's standard deviations from it anyway. A modality whose contrast has
+            the other sign is about 1.5 away. A wider reach lets more noise in.
         candidates: Prior draws among which a patch chooses its target by the calibres that were learned.
         broad: Share of patches drawn from the untouched prior.
     """
@@ -58,6 +61,7 @@ class AppearancePlan(Settings):
     told: float = Field(default=0.05, gt=0, le=1)
     bound: float = Field(default=0.8, gt=0, le=100)
     distrust: float = Field(default=0.3, ge=0, le=100)
+    reach: float = Field(default=0.0, ge=0, le=2)
     candidates: int = Field(default=3, ge=1, le=64)
     broad: float = Field(default=0.2, ge=0, le=1)
 
@@ -73,7 +77,7 @@ class AtlasPlan(Settings):
     """
 
     name: Literal["atlas"]
-    detail: float = Field(default=0.25, gt=0, le=0.5)
+    detail: float = Field(default=0.2, gt=0, le=0.5)
     border_detail: float = Field(default=0.125, gt=0, le=0.5)
     warp_periods: float = Field(default=1.5, gt=0, le=8)
 

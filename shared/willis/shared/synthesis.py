@@ -67,7 +67,7 @@ def stream_pairs(
         ValueError: At once, as :func:`draw_pairs`.
     """
     _check(n, seed, batch)
-    chosen = choose_device(device)
+    chosen = choose_device(device, "device")
     sampler = release.sampler()
     if isinstance(sampler, NetworkSampler):
         sampler = sampler.to(chosen)

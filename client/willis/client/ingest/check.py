@@ -1,5 +1,6 @@
 """Check a cohort: every row is accepted, or refused with every reason found; none vanishes."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,24 +12,25 @@ import numpy as np
 from jaxtyping import Float32
 
 from willis.client.ingest.picture import LOSSY_SUFFIXES
-from willis.client.ingest.table import COLUMNS, Row, Table, read_table
+from willis.client.ingest.table import Row, Table, read_table
 from willis.client.ingest.volume import Volume, open_volume
 from willis.shared.errors import CohortError
 
 AFFINE_TOLERANCE = 1e-3
 INTEGER_TOLERANCE = 1e-3
 THREADS = 2
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's control, format, surrogate, line separators
+_NUL = "\0"
 
 
 class Fault(StrEnum):
     """Why a row is refused."""
 
-    MISSING_COLUMN = "missing-column"
-    UNKNOWN_COLUMN = "unknown-column"
     RAGGED_ROW = "ragged-row"
     EMPTY_SUBJECT = "empty-subject"
     EMPTY_SITE = "empty-site"
     NO_LABEL = "no-label"
+    HIDDEN_CHARACTER = "hidden-character"
     DUPLICATE_ROW = "duplicate-row"
     TWO_SITES = "two-sites"
     SHARED_FILE = "shared-file"
@@ -84,6 +86,11 @@ class Intake:
         """Rows with at least one fault."""
         return tuple(checked for checked in self.rows if checked.reasons)
 
+    @property
+    def without_image(self) -> tuple[Row, ...]:
+        """Accepted rows that name a mask and no image: patches, and so generators of images, need one."""
+        return tuple(row for row in self.accepted if row.image is None)
+
     def counts(self) -> dict[Fault, int]:
         """Return refused rows by fault, in the order of :class:`Fault`; a row may count under several."""
         found = Counter(fault for row in self.refused for fault in {reason.fault for reason in row.reasons})
@@ -103,37 +110,39 @@ def check_cohort(path: Path) -> Intake:
     compression rings around every edge.
 
     Raises:
-        CohortError: The table itself cannot be read, or holds no row.
+        CohortError: The table itself cannot be read, its header does not fit, or it holds no row.
     """
     table = read_table(path)
     reasons: list[list[Reason]] = [list(_row_faults(row, table)) for row in table.rows]
     for index, reason in _faults_between(table.rows):
         reasons[index].append(reason)
-    if not table.missing:
-        with ThreadPoolExecutor(THREADS) as pool:
-            for index, found in enumerate(pool.map(_file_faults, table.rows)):
-                reasons[index].extend(found)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for index, found in enumerate(pool.map(_file_faults, table.rows)):
+            reasons[index].extend(found)
     return Intake(
         path, tuple(CheckedRow(row, tuple(why)) for row, why in zip(table.rows, reasons, strict=True))
     )
 
 
 def _row_faults(row: Row, table: Table) -> Iterator[Reason]:
-    header = ",".join(COLUMNS)
-    for name in table.missing:
-        yield Reason(Fault.MISSING_COLUMN, f'the table has no column "{name}"; its header must be {header}')
-    for name in table.unknown:
-        yield Reason(Fault.UNKNOWN_COLUMN, f'column "{name}" is unknown or named twice; remove it')
     if row.n_cells != len(table.columns):
         yield Reason(
             Fault.RAGGED_ROW, f"{row.n_cells} cells under {len(table.columns)} columns; quote commas"
         )
-    if "subject" in table.columns and not row.subject:
+    if not row.subject:
         yield Reason(Fault.EMPTY_SUBJECT, "no subject is named; the patient is the unit of privacy")
-    if "site" in table.columns and not row.site:
+    if not row.site:
         yield Reason(Fault.EMPTY_SITE, "no site is named")
-    if "label" in table.columns and row.label is None:
+    if row.label is None:
         yield Reason(Fault.NO_LABEL, "no label is named")
+    for name, cell in (("subject", row.subject), ("site", row.site)):
+        hidden = sorted({f"U+{ord(one):04X}" for one in cell if unicodedata.category(one) in _HIDDEN})
+        if hidden:
+            text = f"the {name} holds {', '.join(hidden)}, which nobody sees; type it anew"
+            yield Reason(Fault.HIDDEN_CHARACTER, text)
+    for name, path in (("image", row.image), ("label", row.label)):
+        if path is not None and _NUL in str(path):
+            yield Reason(Fault.HIDDEN_CHARACTER, f"the {name} holds U+0000, which no path may; type it anew")
 
 
 def _faults_between(rows: tuple[Row, ...]) -> Iterator[tuple[int, Reason]]:
@@ -166,7 +175,7 @@ def _faults_between(rows: tuple[Row, ...]) -> Iterator[tuple[int, Reason]]:
 
 
 def _resolved(path: Path | None) -> Path | None:
-    return None if path is None else Path(path).resolve()
+    return None if path is None or _NUL in str(path) else path.resolve()
 
 
 def _file_faults(row: Row) -> list[Reason]:
@@ -187,7 +196,7 @@ def _file_faults(row: Row) -> list[Reason]:
 
 
 def _opened(path: Path | None, reasons: list[Reason], *, missing: Fault, unreadable: Fault) -> Volume | None:
-    if path is None:
+    if path is None or _NUL in str(path):
         return None
     if not path.is_file():
         reasons.append(Reason(missing, f"{path} is no file"))

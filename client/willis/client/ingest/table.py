@@ -1,16 +1,20 @@
 """Read ``cohort.csv``: which subject, at which site, with which image and label.
 
 Columns ``subject, site, image, label``, in any order; UTF-8; paths are absolute or relative to the file. One
-row an image; several rows may name one subject. ``image`` may be empty: a cohort of masks only.
+row an image; several rows may name one subject. ``image`` may be empty: a cohort of masks only. A header that
+does not fit is one fault of the table, and not one of each row.
 """
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from willis.shared.errors import CohortError
 
 COLUMNS = ("subject", "site", "image", "label")
+_HEADER = ",".join(COLUMNS)
+_OTHER_MARKS = {";": "semicolons", "\t": "tabs"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of a table, and what is wrong with its header.
+    """All rows of a table whose header fits.
 
     Attributes:
         path: The file.
@@ -48,23 +52,13 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Columns that the table should have and has not."""
-        return tuple(name for name in COLUMNS if name not in self.columns)
-
-    @property
-    def unknown(self) -> tuple[str, ...]:
-        """Columns that mean nothing here, and columns named twice."""
-        twice = (name for name in COLUMNS if self.columns.count(name) > 1)
-        return tuple(name for name in self.columns if name not in COLUMNS) + tuple(twice)
-
 
 def read_table(path: Path) -> Table:
     """Read a table without opening the files that it names.
 
     Raises:
-        CohortError: The file is missing, is not UTF-8 text, is not CSV, or holds no row.
+        CohortError: The file is missing, is not UTF-8 text, is not CSV, its header does not fit, or it holds
+            no row.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -73,10 +67,27 @@ def read_table(path: Path) -> Table:
             lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
         raise CohortError(f"cannot read {path} as CSV in UTF-8: {type(fault).__name__}: {fault}") from fault
+    problems = tuple(_header_problems(columns)) if columns or lines else ()
+    if problems:
+        raise CohortError(f"the header of {path} must be {_HEADER}", problems)
     if not lines:
-        wanted = ",".join(COLUMNS)
-        raise CohortError(f"{path} holds no row; it needs the header {wanted} and one row an image")
+        raise CohortError(f"{path} holds no row; it needs the header {_HEADER} and one row an image")
     return Table(path, columns, tuple(_row(path.parent, columns, line, cells=cells) for line, cells in lines))
+
+
+def _header_problems(columns: tuple[str, ...]) -> Iterator[str]:
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing:
+        yield f"the header lacks {', '.join(missing)}; the first line must name the columns"
+    for mark, name in _OTHER_MARKS.items():
+        if missing and any(mark in column for column in columns):
+            yield f"it is separated by {name}; separate columns by commas"
+            return
+    for name in dict.fromkeys(columns):
+        if name not in COLUMNS:
+            yield f"column {name!r} is unknown; remove it"
+        elif columns.count(name) > 1:
+            yield f'column "{name}" is named twice; keep one'
 
 
 def _row(folder: Path, columns: tuple[str, ...], line: int, *, cells: list[str]) -> Row:

@@ -14,6 +14,7 @@ from willis.shared.export.whole_folder import whole_folder
 from willis.shared.patch import LabelledPatches, PatchSpec
 
 _FILE = "pairs.npz"
+_BESIDE = "pairs.privacy.txt"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: the same bytes for the same patches
 
 
@@ -25,9 +26,9 @@ def write_npz(
     spec: PatchSpec,
     about: Mapping[str, object],
 ) -> Path:
-    """Write ``pairs.npz`` into a new folder.
+    """Write ``pairs.npz`` into a new folder, and ``pairs.privacy.txt`` beside it: ``about``, a line each.
 
-    It holds ``images`` (float32, (n, channel, *size), -1 to 1), ``labels`` (uint8, (n, *size), 0 or 1)
+    The first holds ``images`` (float32, (n, channel, *size), -1 to 1), ``labels`` (uint8, (n, *size), 0 or 1)
     and ``about`` (a JSON text, as an array without axes).
 
     Args:
@@ -65,6 +66,8 @@ def write_npz(
             shutil.copyfileobj(labels, entry)
         with _entry(archive, "about") as entry:
             np.lib.format.write_array(entry, np.array(json.dumps(dict(about))), allow_pickle=False)
+        lines = "".join(f"{name}: {value}\n" for name, value in about.items())
+        (part / _BESIDE).write_text(lines, encoding="utf-8")
     return folder / _FILE
 
 

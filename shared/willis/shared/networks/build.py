@@ -45,8 +45,12 @@ def build_critic(study: Study) -> Critic:
         )
 
 
-def choose_device(wish: str) -> torch.device:
+def choose_device(wish: str, asked_by: str = "training.device") -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Args:
+        wish: Which.
+        asked_by: Key, option or argument that holds the wish: what to change where it cannot be met.
 
     Raises:
         Unreachable: CUDA is asked for and there is none.
@@ -54,9 +58,7 @@ def choose_device(wish: str) -> torch.device:
     if wish == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wish == "cuda" and not torch.cuda.is_available():
-        raise Unreachable(
-            'training.device is "cuda" and this torch finds no CUDA device; use "auto" or "cpu"'
-        )
+        raise Unreachable(f'{asked_by} is "cuda" and this torch finds no CUDA device; use "auto" or "cpu"')
     return torch.device(wish)
 
 

@@ -26,7 +26,15 @@ from willis.shared.patch import LabelledPatches
 from willis.shared.prior.draw import draw_patches
 from willis.shared.recipe_plans import AppearancePlan
 from willis.shared.recipes.appearance_posterior import posterior
-from willis.shared.recipes.appearance_statistics import CALIBRE, GROUPS, N_STATISTICS, calibres, measure
+from willis.shared.recipes.appearance_statistics import (
+    CALIBRE,
+    CELLS,
+    GROUPS,
+    LEVEL,
+    N_STATISTICS,
+    calibres,
+    measure,
+)
 from willis.shared.recipes.appearance_transfer import transfer
 from willis.shared.recipes.contract import PooledMean
 from willis.shared.study import Study
@@ -48,7 +56,7 @@ class AppearanceQuestion:
 
     Attributes:
         centre: Public mean of each statistic over the prior's draws.
-        scale: Public standard deviation of it; 0 where it is not asked for.
+        scale: Public standard deviation of it, or ``recipe.reach`` / 3; 0 where it is not asked for.
         weight: Factor of every coordinate.
     """
 
@@ -114,6 +122,9 @@ class AppearanceRecipe:
         values = np.stack([_measured(patch) for patch in drawn.numpy()])
         told = np.isfinite(values).mean(0) >= self._plan.told
         centre, scale = _moments(values, told)
+        for looks in (LEVEL, CELLS):  # in image units; bands and calibres are logarithms
+            wider = np.maximum(scale[looks], self._plan.reach / _FURTHEST)
+            scale[looks] = np.where(told[looks], wider, 0)
         scores = np.nan_to_num(standardised(values, centre, scale))
         weight = _weights(scale > 0)
         bound = self._plan.bound * float(np.linalg.norm(weight[:N_STATISTICS]))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from willis.shared.errors import UpdateRefused
 from willis.shared.secure_sum.identity import Roster
+from willis.shared.secure_sum.masks import can_agree
 from willis.shared.secure_sum.messages import CardList, KeyCard
 from willis.shared.secure_sum.terms import SumTerms
 
@@ -25,13 +26,16 @@ def check_card(card: KeyCard, terms: SumTerms, roster: Roster) -> None:
     """Refuse a card that its site did not sign for this sum.
 
     Raises:
-        UpdateRefused: Its site, its terms or its signature is not sound.
+        UpdateRefused: Its site, its terms, its signature or a key is not sound.
     """
     check_context(card, card.context, expected=terms.digest())
     if not (card.site in terms.sites and card.site in roster):
         raise UpdateRefused(f"card of {card.site}, which is not on the roster")
     if not roster[card.site].signed(card.body(), card.signature):
         raise UpdateRefused(f"card of {card.site}: the signature is not the site's")
+    if not (can_agree(card.mask_key) and can_agree(card.share_key)):
+        # Found later, it would make every peer refuse a sum that it has paid for.
+        raise UpdateRefused(f"card of {card.site}: no secret can be agreed with its keys")
 
 
 def check_cards(cards: CardList, terms: SumTerms, roster: Roster) -> dict[str, KeyCard]:

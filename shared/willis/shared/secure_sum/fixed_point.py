@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt64
 from numpy import ndarray
 
-from willis.shared.errors import SiteRefused, StudyError, UpdateRefused
+from willis.shared.errors import StudyError, UpdateRefused
 from willis.shared.secure_sum.terms import SumTerms
 
 SMOOTHING = 4.0  # steps; see privacy.ROUNDING_SLACK
@@ -35,7 +35,7 @@ class FixedPoint:
         bound: ``clip_norm`` in steps: the sensitivity of the sum.
         share_std: Standard deviation of one site's noise, in steps.
         largest: The largest coordinate that a sound sum can have, in steps.
-        units: The most units of one site.
+        units: The most units of one site for which ``largest`` holds.
         length: Coordinates.
     """
 
@@ -102,15 +102,14 @@ class FixedPoint:
         return np.rint(shape * (self.radius / length / self.step)).astype(np.int64)
 
     def total(self, units: Iterable[Float[ndarray, " coordinate"]]) -> Int64[ndarray, " coordinate"]:
-        """Return the sum of all units' rounded vectors; zero where there are none.
+        """Return the sum of all units' rounded vectors modulo 2 ** 64; zero where there are none.
 
-        Raises:
-            SiteRefused: There are more than ``units``.
+        Edge cases:
+            More than ``units`` are added all the same: whether a site refused would tell how many it has. The
+            sum may then pass ``largest``, and whoever opens it refuses it.
         """
         total = np.zeros(self.length, dtype=np.int64)
-        for number, vector in enumerate(units, start=1):
-            if number > self.units:
-                raise SiteRefused(f"a secure sum takes at most {self.units} units of a site; raise units")
+        for vector in units:
             total += self.rounded(vector)
         return total
 

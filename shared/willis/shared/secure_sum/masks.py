@@ -36,6 +36,15 @@ def public_key(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
+def can_agree(public: bytes) -> bool:
+    """Whether a secret can be agreed with a public key; not with the few points that give all the same one."""
+    try:
+        _agreed(fresh_key(), public, "anyone")
+    except UpdateRefused:
+        return False
+    return True
+
+
 def seed_digest(seed: bytes, *, context: str) -> bytes:
     """Return what binds a site to the seed of its own mask without telling it."""
     return hashlib.sha256(_DOMAIN + b"seed/" + context.encode() + seed).digest()

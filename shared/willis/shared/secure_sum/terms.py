@@ -34,7 +34,8 @@ class SumTerms(Settings):
         clip_norm: L2 bound of one unit's vector.
         noise_multiplier: Standard deviation, in units of ``clip_norm``, of the noise that is left when only
             ``quorum`` sites stay and ``colluders`` of them subtract their own: what the accountant is told.
-        units: The most units of one site in one sum; a public bound, not a count.
+        units: The most units of one site in one sum for which the sum is sure not to wrap; a public bound,
+            not a count.
     """
 
     run: Name
