@@ -107,11 +107,12 @@ def _of_row(grid: Grid, base: Study, *, data: str, row: str) -> list[Cell]:
     cells = []
     unit = study_of(grid, Cell(data, row, math.inf, PrivacyUnit.SUBJECT, base.seed), base).privacy.unit
     joined = [as_number(one) for one in plan.real_epsilons]
+    seeds = plan.seeds or grid.data[data].seeds or grid.seeds
     for number in numbers:
         for epsilon in _epsilons(grid, plan):
             if number and joined and epsilon not in joined:
                 continue
-            cells += [Cell(data, row, epsilon, unit, seed, number) for seed in grid.seeds]
+            cells += [Cell(data, row, epsilon, unit, seed, number) for seed in seeds]
     return cells
 
 

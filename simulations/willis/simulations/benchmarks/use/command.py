@@ -10,7 +10,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--quick", is_flag=True, help="The shipped small grid: 15 minutes on 2 cores.")
-@click.option("--grid", type=_PATH, help="A grid of your own instead of a shipped one.")
+@click.option("--grid", default="full", show_default=True, help="quick, short, full, or a file of your own.")
 @click.option("--data", type=_PATH, help="Folder of the real cohorts; WILLIS_DATA otherwise.")
 @click.option(
     "--out", type=_PATH, default=Path("runs/use"), show_default=True, help="Results; run again to go on."
@@ -21,7 +21,7 @@ _PATH = click.Path(path_type=Path)
 def use(
     *,
     quick: bool,
-    grid: Path | None,
+    grid: str,
     data: Path | None,
     out: Path,
     only: tuple[str, ...],
@@ -37,13 +37,14 @@ def use(
     Example: willis bench run use --quick --out runs/use
     """
     from willis.shared.errors import WillisError
-    from willis.simulations.benchmarks.use.grid import shipped_grid
+    from willis.simulations.benchmarks.use.grid import SHIPPED, shipped_grid
     from willis.simulations.benchmarks.use.runner import run_use
     from willis.simulations.progress import Show
 
-    if quick and grid is not None:
+    if quick and grid not in ("quick", "full"):
         raise click.UsageError("--quick is a grid of its own; leave out --grid, or --quick")
-    chosen = grid or shipped_grid("quick" if quick else "full")
+    name = "quick" if quick else grid
+    chosen = shipped_grid(name) if name in SHIPPED else Path(name)
     outcome = run_use(chosen, out=out, data=data, only=only, page=page, show=Show())
     if as_json:
         lines = [line.model_dump(mode="json") for line in outcome.lines]

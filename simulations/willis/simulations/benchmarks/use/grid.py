@@ -18,7 +18,7 @@ Epsilon = float | Literal["inf"]
 
 PUBLIC: frozenset[Kind] = frozenset({"prior", "start", "null"})  # they meet no patient: epsilon 0
 UNPROTECTED: frozenset[Kind] = frozenset({"real", "non-private-gan"})  # they meet patients without noise
-SHIPPED = ("quick", "full")
+SHIPPED = ("quick", "short", "full")
 
 
 class DataPlan(Settings):
@@ -32,6 +32,7 @@ class DataPlan(Settings):
         test_virtual: For phantoms: subjects tested on, at every site; the same for every ``virtual``.
         family: Phantoms of one family make one curve against the number of subjects; empty for none.
         changes: Study keys that differ from the file, as nested tables.
+        seeds: Instead of the grid's.
     """
 
     label: str = Field(min_length=1)
@@ -41,6 +42,7 @@ class DataPlan(Settings):
     test_virtual: int = Field(default=12, ge=1)
     family: str = ""
     changes: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataPlan":
@@ -65,6 +67,7 @@ class RowPlan(Settings):
         on: More of them for one data set, by its name.
         data: Names of the data sets it is for; empty for all.
         epsilons: Instead of the grid's; only for kinds that spend.
+        seeds: Instead of the data set's or the grid's.
         real_subjects: Numbers of real subjects: for kind ``real`` the row is trained on so many alone; for
             ``recipe`` half of its patches come from so many, unprotected. Empty: all, and none.
         real_epsilons: Epsilons at which a ``recipe`` is also joined by real subjects; empty for all.
@@ -80,6 +83,7 @@ class RowPlan(Settings):
     on: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: tuple[str, ...] = ()
     epsilons: tuple[Epsilon, ...] = ()
+    seeds: tuple[int, ...] = ()
     real_subjects: tuple[int, ...] = ()
     real_epsilons: tuple[Epsilon, ...] = ()
     null: str = ""
@@ -153,7 +157,7 @@ def read_grid(path: Path) -> Grid:
 
 
 def shipped_grid(name: str) -> Path:
-    """Return the file of a shipped grid: ``quick`` or ``full``.
+    """Return the file of a shipped grid: ``quick``, ``short`` or ``full``.
 
     Raises:
         ValueError: There is no such grid.
