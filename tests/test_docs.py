@@ -144,7 +144,7 @@ def test_the_study_reference_lacks_no_key():
         titles = [title for title in sections if title.startswith(("`[" + path + "]`", f"`{path}`"))]
         titles = titles if path else ["Top of the file"]
         rows = (re.search(rf"^\| `{name}` \| (.*) \|$", sections[title], re.M) for title in titles)
-        row = next((found for found in rows if found is not None), None)  # each recipe has a section of its own
+        row = next((found for found in rows if found is not None), None)
         assert row is not None, f"{path}.{name}"
         assert row[1].split(" | ")[-1].strip(), f"{path}.{name} has no meaning"
     for family in Family:

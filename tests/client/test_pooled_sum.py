@@ -8,9 +8,10 @@ import torch
 from scipy.stats import chi2
 
 from willis.client.chance import Chance
-from willis.client.pooled_sum import pooled_sum
+from willis.client.pooled_sum import pooled_sum, rehearse
 from willis.client.randomness import SecretRandom
 from willis.client.store import FORMAT, Index, PatchStore
+from willis.shared.errors import StudyError
 
 SUBJECTS = 6
 EVERYBODY = {"sampling_rate": 1.0, "clip_norm": 1e3}
@@ -106,3 +107,38 @@ def test_a_vector_that_is_not_finite_counts_as_nothing(tiny_study):
             return torch.full((1,), math.nan)
 
     assert ask(study, store, question=Broken()).tolist() == [0.0]
+
+
+class Moody:
+    """Fails, or gives one number for all coordinates, where a patch is dark; else asks for 1."""
+
+    length = 2
+
+    def __init__(self, dark=None):
+        self.dark = dark
+
+    def vector(self, patches):
+        if patches.mean() > -0.5:
+            return torch.ones(2)
+        if self.dark is None:
+            raise RuntimeError("the matrix is singular")
+        return self.dark
+
+
+@pytest.mark.parametrize("dark", [None, torch.ones(1), torch.ones(2, 2), torch.ones(3)])
+def test_a_unit_on_which_the_question_fails_counts_as_nothing_and_no_error_tells(tiny_study, dark):
+    study = tiny_study(privacy=EVERYBODY, training={"patches_per_bag": 4})
+    store, _ = a_store(study)
+    values = np.array(store._patches)
+    values[:4] = -1.0  # the first subject
+    assert ask(study, PatchStore(store.index, values), question=Moody(dark)).tolist() == [5.0, 5.0]
+
+
+def test_a_question_that_fails_on_everybody_is_refused_in_rehearsal(tiny_study):
+    study = tiny_study()
+    rehearse(Means(), study)
+    for dark in (None, torch.ones(1)):
+        question = Moody(dark)
+        question.vector = lambda patches, ask=question.vector: ask(patches - 9)
+        with pytest.raises(StudyError, match="recipe dp-wgan cannot ask its question"):
+            rehearse(question, study)

@@ -10,9 +10,10 @@ from scipy import stats
 from willis.client.secure_site import SecureSite
 from willis.shared.errors import SiteRefused, StateError, StudyError, UpdateRefused
 from willis.shared.secure_sum import masks
+from willis.shared.secure_sum.checks import check_card
 from willis.shared.secure_sum.fixed_point import FixedPoint
 from willis.shared.secure_sum.identity import NodeKey
-from willis.shared.secure_sum.messages import CardList, Inbox, Survivors, Vows, card_body
+from willis.shared.secure_sum.messages import CardList, Inbox, KeyCard, Survivors, Vows, card_body
 from willis.shared.secure_sum.noise import discrete_gaussian
 from willis.shared.secure_sum.terms import SumTerms
 
@@ -441,3 +442,20 @@ def test_the_uniformity_test_sees_one_word_in_twenty_unmasked():
     leaky = sent["a"].copy()
     leaky[::20] = discrete_gaussian(500, FixedPoint.of(LONG).share_std).view(np.uint64)
     assert p_uniform(leaky) < UNLIKELY < p_uniform(sent["a"])
+
+
+def test_a_key_that_agrees_on_one_secret_with_all_is_refused_before_anybody_pays():
+    """Of small order (RFC 7748, section 6.1); its owner signed it."""
+    keys = (bytes(32), masks.public_key(masks.fresh_key()), masks.fresh_key())
+    for mask_key, share_key in ((keys[0], keys[1]), (keys[1], keys[0])):
+        every = (mask_key, share_key, keys[2])
+        card = KeyCard(
+            context=TERMS.digest(),
+            site="b",
+            mask_key=mask_key,
+            share_key=share_key,
+            seed_digest=keys[2],
+            signature=SIGNERS["b"].sign(card_body("b", TERMS.digest(), every)),
+        )
+        with pytest.raises(UpdateRefused, match="card of b: no secret can be agreed"):
+            check_card(card, TERMS, ROSTER)

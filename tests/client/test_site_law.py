@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from willis.client.adversaries import Adversaries
 from willis.client.cohort import read_cohort
 from willis.client.site import SiteSettings, read_site
 from willis.client.store import build_store
 from willis.client.training import open_ledger, train_round
 from willis.shared.errors import SiteRefused, StateError, StudyError
 from willis.shared.networks.start import arrays_of, initial_generator
+from willis.shared.secure_sum.identity import NodeKey
 from willis.shared.study import Study
 from willis.shared.update import RoundOrder
 
@@ -153,3 +155,38 @@ def test_cohorts_that_share_patients_can_share_a_ledger(site, tiny_study, tmp_pa
     train_round(an_order(study), settings)
     assert (tmp_path / "joint.sqlite").exists()
     assert not (settings.state / "ledger.sqlite").exists()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o602])
+def test_a_key_that_others_may_open_does_not_sign(site, tiny_study, tmp_path, mode):
+    path = tmp_path / "node.pem"
+    path.write_bytes(NodeKey.fresh().pem())
+    settings = site(tiny_study(), key=path)
+    path.chmod(mode)
+    with pytest.raises(StateError, match="chmod 600"):
+        settings.signer()
+    path.chmod(0o600)
+    assert settings.signer().sign(b"x")
+
+
+def test_two_sites_of_one_ledger_and_cohort_never_share_a_payment(site, tiny_study, tmp_path, monkeypatch):
+    """Else two answers would carry the same noise, or one payment two noises."""
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    study = tiny_study(training={"rounds": 1})
+    one = site(study, epsilon_cap=100.0, ledger_file=tmp_path / "shared.sqlite")
+    other = one.model_copy(update={"name": "site-b", "state": tmp_path / "b"})
+    build_store(read_cohort(one.cohort), study.patch, other.store, seed=study.seed)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Adversaries, "train", crash)
+        with pytest.raises(Crash):
+            train_round(an_order(study), one)  # paid for, not settled
+    train_round(an_order(study), other)
+    train_round(an_order(study), one)
+    with open_ledger(one, study) as ledger:
+        assert len(ledger.rows()) == 2

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from willis.shared.privacy import PrivacyBudget, PrivacySpent, PrivacyUnit, Relation
+from willis.shared.privacy import PrivacyBudget, PrivacySpent, PrivacyUnit, Relation, all_assumed
 
 
 def spent(epsilon: float, **more) -> PrivacySpent:
@@ -65,3 +65,28 @@ def test_an_impossible_delta_of_a_budget_is_refused(delta):
 def test_a_budget_has_no_hidden_unit():
     with pytest.raises(ValidationError, match="unit"):
         PrivacyBudget.model_validate({"epsilon": 1, "delta": 1e-5})
+
+
+@pytest.mark.parametrize("field", ["epsilon", "patient_epsilon"])
+def test_a_figure_that_a_site_made_up_does_not_stop_the_printing(field):
+    told = spent(**{"epsilon": 1.0, "unit": PrivacyUnit.PATCH, "patient_epsilon": 2.0} | {field: 1e308})
+    assert "above 1e+12" in told.sentence()
+
+
+@pytest.mark.parametrize("word", ["a\nb", "<b>", "a|b", "`", "x" * 2001])
+@pytest.mark.parametrize("field", ["accountant", "patient_note", "assumes"])
+def test_words_that_come_from_a_site_stay_on_one_line_of_a_table(field, word):
+    with pytest.raises(ValidationError, match=field):
+        spent(1.0, **{field: word})
+
+
+def test_a_patients_figure_is_never_negative():
+    with pytest.raises(ValidationError, match="patient_epsilon"):
+        spent(1.0, unit=PrivacyUnit.PATCH, patient_epsilon=-1.0)
+
+
+def test_what_figures_assume_together_is_told_once_each_and_always_fits():
+    assert all_assumed(["b; a", "", "a", "c"]) == "a; b; c"
+    many = all_assumed(f"secure aggregation of the {number}th kind, as agreed" for number in range(100))
+    assert many.startswith("100 agreements")
+    assert spent(1.0, assumes=many).assumes == many

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from willis.shared.accounting import noise_multiplier
-from willis.shared.errors import SiteRefused, StudyError, UpdateRefused
+from willis.shared.errors import StudyError, UpdateRefused
 from willis.shared.secure_sum import masks, messages, shares
 from willis.shared.secure_sum.fixed_point import FixedPoint
 from willis.shared.secure_sum.identity import NodeIdentity, NodeKey
@@ -165,10 +165,14 @@ def test_a_vector_that_is_not_finite_counts_as_nothing(bad):
     assert not FixedPoint.of(terms(length=3)).rounded(np.array([0.1, bad, 0.2])).any()
 
 
-def test_too_many_units_or_coordinates_are_refused():
+def test_more_units_than_agreed_are_summed_for_a_refusal_would_count_them():
     numbers = FixedPoint.of(terms(length=2, units=2))
-    with pytest.raises(SiteRefused, match="at most 2 units"):
-        numbers.total([np.zeros(2)] * 3)
+    total = numbers.total([np.array([1.0, 0.0])] * 3)
+    np.testing.assert_allclose(total * numbers.step, [3.0, 0.0], rtol=2e-3)
+
+
+def test_too_many_agreed_units_or_coordinates_are_refused():
+    numbers = FixedPoint.of(terms(length=2, units=2))
     with pytest.raises(ValueError, match=r"shape \(2,\), got \(3,\)"):
         numbers.rounded(np.zeros(3))
     many = tuple(sorted(f"site-{k}" for k in range(100)))

@@ -251,3 +251,10 @@ def test_what_needs_pooled_sums_is_refused_under_local(tiny_study):
         tiny_study(federation={"secure": {"colluders": 0}})
     with pytest.raises(StudyError, match="critic_steps must be 1"):
         tiny_study(training={"protocol": "pooled", "critic_steps": 2})
+
+
+def test_secure_aggregation_of_one_site_hides_nobody(tiny_study):
+    one = {"sites": [{"name": "a", "subjects": 6}], "quorum": 1, "secure": {"colluders": 0}}
+    with pytest.raises(StudyError, match="needs 2 sites at least") as error:
+        tiny_study(federation=one, training={"protocol": "pooled", "critic_steps": 1})
+    assert "2 sites at least, got 1" in str(error.value.problems)

@@ -51,3 +51,19 @@ def test_a_folder_is_made_from_a_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_folder(type(tmp_path)("a/b"))
     assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_private_file_is_its_owners_from_the_first_byte_on(tmp_path, monkeypatch):
+    seen = []
+    honest = os.replace
+
+    def watched(part, path):
+        seen.append(stat.S_IMODE(os.stat(part).st_mode))
+        honest(part, path)
+
+    monkeypatch.setattr(os, "replace", watched)
+    (tmp_path / "key.part").write_bytes(b"left by a crash")
+    (tmp_path / "key.part").chmod(0o644)
+    write_whole(tmp_path / "key", b"secret", private=True)
+    assert seen == [0o600]
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600

@@ -210,8 +210,8 @@ def test_steps_out_of_turn_are_refused(hospitals):
     single = Single(*hospitals)
     with pytest.raises(SiteRefused, match="has not begun"):
         single.ask(1)
+    request = StepRequest(run="run-2", round=1, attempt=1, step=CARD)
     with pytest.raises(StudyError, match="needs the order"):
-        request = StepRequest(run="run-2", round=1, attempt=1, step=CARD)
         answer_step(request, b"", single.order, single.settings)
 
 

@@ -223,6 +223,6 @@ def _last_head(folder: Path) -> str:
 
 def _damaged(path: Path, fault: Exception) -> StateError:
     return StateError(
-        f"the site's state {path} is damaged ({type(fault).__name__}); restore it from a backup, or begin a new "
-        "run: the ledger keeps what was spent"
+        f"the site's state {path} is damaged ({type(fault).__name__}); restore it from a backup, or begin "
+        "a new run: the ledger keeps what was spent"
     )

@@ -74,12 +74,15 @@ class AtlasPlan(Settings):
         detail: Highest frequency of a template's image, in cycles a pixel.
         border_detail: Highest frequency of its distances to the label's border, in cycles a pixel.
         warp_periods: Highest frequency of a displacement, in periods over the patch's last side.
+        doubt: Noise of an answer's coordinate at which half of the draws come from the untouched prior, and
+            half from the atlas; less noise, more atlas.
     """
 
     name: Literal["atlas"]
     detail: float = Field(default=0.2, gt=0, le=0.5)
     border_detail: float = Field(default=0.125, gt=0, le=0.5)
     warp_periods: float = Field(default=1.5, gt=0, le=8)
+    doubt: float = Field(default=0.03, gt=0, le=1)
 
 
 class TunedPriorPlan(Settings):
@@ -175,6 +178,8 @@ RecipePlan = Annotated[
     Discriminator(
         _named,
         custom_error_type="recipe",
-        custom_error_message="name must be one of dp-wgan, appearance, atlas, tuned-prior, voted-prior, dp-merf",
+        custom_error_message=(
+            "name must be one of dp-wgan, appearance, atlas, tuned-prior, voted-prior, dp-merf"
+        ),
     ),
 ]

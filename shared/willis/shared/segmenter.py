@@ -116,7 +116,8 @@ def train_segmenter(
 
     Steps:
         1. Draw a batch with replacement; foreground is where the last channel is above 0.
-        2. Flip it at random along every axis where the spec allows it; change gain, offset and noise of its image.
+        2. Flip it at random along every axis where the spec allows it; change gain, offset and noise of its
+           image.
         3. Step Adam on Dice plus cross entropy (each batch is one Dice sum, so an empty patch is no outlier).
 
     Nothing is selected on the way: neither step, nor threshold, nor seed.
@@ -187,8 +188,8 @@ def augment(
 ) -> tuple[Float[Tensor, "patch image *space"], Float[Tensor, "patch 1 *space"]]:
     """Return (flipped) images with another gain, offset and noise, and their masks in {0, 1}.
 
-    Each patch draws for itself: a flip along each axis where allowed (chance one half), gain in [0.8, 1.2], offset in
-    [-0.2, 0.2], noise of standard deviation in [0, 0.1]; all in units of the image, which stays in [-1, 1].
+    Each patch draws for itself: a flip along each axis where allowed (chance one half), gain in [0.8, 1.2],
+    offset in [-0.2, 0.2], noise of standard deviation in [0, 0.1]; all in units of the image, which stays in [-1, 1].
     """
     n = len(patches)
     patches = patches.clone()

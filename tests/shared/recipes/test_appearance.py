@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from willis.shared.errors import StudyError
 from willis.shared.prior.draw import draw_patches
 from willis.shared.prior.families import Family
-from willis.shared.recipes.appearance import (
+from willis.shared.recipes.appearance.posterior import posterior
+from willis.shared.recipes.appearance.recipe import (
     LENGTH,
     AppearanceRecipe,
     features,
     standardised,
     uninformed,
 )
-from willis.shared.recipes.appearance_posterior import posterior
-from willis.shared.recipes.appearance_statistics import BANDS, CALIBRE, GROUPS, LEVEL, N_STATISTICS
+from willis.shared.recipes.appearance.statistics import BANDS, CALIBRE, GROUPS, LEVEL, N_STATISTICS
 from willis.shared.recipes.contract import PooledMean
 from willis.shared.study import Study
 

@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from willis.shared.prior.draw import draw_patches
 from willis.shared.prior.families import Family
-from willis.shared.recipes.appearance_statistics import (
+from willis.shared.recipes.appearance.statistics import (
     BANDS,
     CALIBRE,
     CELLS,
@@ -20,7 +20,7 @@ from willis.shared.recipes.appearance_statistics import (
     octaves,
     smooth,
 )
-from willis.shared.recipes.appearance_transfer import transfer
+from willis.shared.recipes.appearance.transfer import transfer
 
 
 def bar(width: int, *, inside: float = 0.4, outside: float = -0.1) -> tuple[ndarray, ndarray]:

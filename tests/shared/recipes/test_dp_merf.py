@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from willis.shared.errors import StudyError
 from willis.shared.prior_draws import draw_prior
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.dp_merf import EmbeddingQuestion, MerfRecipe, believed_share
-from willis.shared.recipes.dp_merf_features import coarse, draw_features, grid_for, median_distance
+from willis.shared.recipes.dp_merf.features import coarse, draw_features, grid_for, median_distance
+from willis.shared.recipes.dp_merf.recipe import EmbeddingQuestion, MerfRecipe, believed_share
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from willis.shared.networks.build import build_critic, build_generator, public_g
 from willis.shared.networks.critic import project, spectral_norm
 from willis.shared.networks.start import arrays_of
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.dp_wgan import DpWganRecipe
-from willis.shared.recipes.dp_wgan_state import part
+from willis.shared.recipes.dp_wgan.recipe import DpWganRecipe
+from willis.shared.recipes.dp_wgan.state import part
 from willis.shared.study import Study
 from willis.shared.update import check_model, state_from_arrays
 

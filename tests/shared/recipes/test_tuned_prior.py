@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from willis.shared.errors import StudyError
 from willis.shared.prior.families import Family, parameters_of
+from willis.shared.recipes.cloud.parameters import space_of, systematic
+from willis.shared.recipes.cloud.sampler import CloudSampler
+from willis.shared.recipes.cloud.statistics import STATISTICS, patch_statistics
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.statistics import STATISTICS, patch_statistics
-from willis.shared.recipes.tuned_prior import StatisticsQuestion, TunedPriorRecipe
-from willis.shared.recipes.tuned_prior_cloud import CloudSampler
-from willis.shared.recipes.tuned_prior_parameters import space_of, systematic
-from willis.shared.recipes.tuned_prior_simulation import simulated
+from willis.shared.recipes.tuned_prior.recipe import StatisticsQuestion, TunedPriorRecipe
+from willis.shared.recipes.tuned_prior.simulation import simulated
 
 FREE = {"radius": (2.0, 8.0), "background_spread": (0.005, 0.06), "contrast": (0.15, 0.6), "lesions": (1, 1)}
 

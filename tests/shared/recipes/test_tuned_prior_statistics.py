@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from willis.shared.recipes.statistics import STATISTICS, patch_statistics
-from willis.shared.recipes.tuned_prior_simulation import features, moments
+from willis.shared.recipes.cloud.statistics import STATISTICS, patch_statistics
+from willis.shared.recipes.tuned_prior.simulation import features, moments
 
 
 def picture(target: np.ndarray, *, inside: float, outside: float) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from willis.shared.recipes.tuned_prior_tilt import beyond_reach, effective, moved_by_noise, tilt
+from willis.shared.recipes.cloud.tilt import beyond_reach, effective, moved_by_noise, tilt
 
 
 def test_tilt_of_two_draws_by_hand():

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from willis.shared.errors import StudyError
 from willis.shared.prior.families import Family, parameters_of
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.embedding import LENGTH, SHAPES, convolved, embed, fit_embedding
-from willis.shared.recipes.voted_prior import VotedPriorRecipe
-from willis.shared.recipes.voted_prior_histogram import chances, likeness
+from willis.shared.recipes.voted_prior.embedding import LENGTH, SHAPES, convolved, embed, fit_embedding
+from willis.shared.recipes.voted_prior.histogram import chances, likeness
+from willis.shared.recipes.voted_prior.recipe import VotedPriorRecipe
 
 FREE = {"radius": (2.0, 8.0), "background_spread": (0.005, 0.06), "lesions": (1, 1)}
 
@@ -135,7 +135,7 @@ def test_a_subjects_votes_have_norm_at_most_one(shared_question, seed, n):
 
 @pytest.fixture(scope="module")
 def shared_question():
-    from willis.shared.recipes.voted_prior import VoteQuestion
+    from willis.shared.recipes.voted_prior.recipe import VoteQuestion
 
     rng = np.random.default_rng(0)
     public = torch.tensor(rng.uniform(-1, 1, (40, 2, 16, 16)), dtype=torch.float32)

@@ -66,7 +66,10 @@ def model_card(
         start: One sentence: where the weights come from before any patient's data.
     """
     body = (_head(study, run, network), _what(study, rounds, spent), _privacy(study, network, start))
-    tail = (_spending(study, spent, ledger_heads), _LIMITS.format(unit=study.privacy.unit.value, shared_noise=_shared_noise(study)))
+    tail = (
+        _spending(study, spent, ledger_heads),
+        _LIMITS.format(unit=study.privacy.unit.value, shared_noise=_shared_noise(study)),
+    )
     return "\n".join((*body, *tail, _use(versions)))
 
 
@@ -123,7 +126,7 @@ def _shared_noise(study: Study) -> str:
     if plan is None:
         return ""
     return (
-        "\n* **Secure aggregation**: each site added only its share of the noise, and the coordinator saw the "
+        "\n* **Secure aggregation**: each site added only its share of the noise, the coordinator saw the "
         f"sites' sum alone. The figures hold while at most {plan.colluders} of the sites in a sum tell the "
         "coordinator their own share, or use it themselves, and the sites got each other's keys from each "
         "other. With more of them the true figure is larger."

@@ -8,12 +8,12 @@ from willis.shared.study import Study
 
 # A recipe is imported when a study names it: some need libraries that take seconds to load.
 _RECIPES: Mapping[str, tuple[str, str]] = {
-    "dp-wgan": ("dp_wgan", "DpWganRecipe"),
-    "appearance": ("appearance", "AppearanceRecipe"),
-    "atlas": ("atlas", "AtlasRecipe"),
-    "tuned-prior": ("tuned_prior", "TunedPriorRecipe"),
-    "voted-prior": ("voted_prior", "VotedPriorRecipe"),
-    "dp-merf": ("dp_merf", "MerfRecipe"),
+    "dp-wgan": ("dp_wgan.recipe", "DpWganRecipe"),
+    "appearance": ("appearance.recipe", "AppearanceRecipe"),
+    "atlas": ("atlas.recipe", "AtlasRecipe"),
+    "tuned-prior": ("tuned_prior.recipe", "TunedPriorRecipe"),
+    "voted-prior": ("voted_prior.recipe", "VotedPriorRecipe"),
+    "dp-merf": ("dp_merf.recipe", "MerfRecipe"),
 }
 
 

@@ -37,7 +37,7 @@ def public_key(private: bytes) -> bytes:
 
 
 def can_agree(public: bytes) -> bool:
-    """Whether a secret can be agreed with a public key; not with the few points that give all the same one."""
+    """Whether a secret can be agreed with a public key; not with the few points that give everyone one."""
     try:
         _agreed(fresh_key(), public, "anyone")
     except UpdateRefused:

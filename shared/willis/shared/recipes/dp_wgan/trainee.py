@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from willis.shared.errors import StudyError
 from willis.shared.networks.adapters import Adapter, Choice
 from willis.shared.recipe_plans import DpWganPlan
-from willis.shared.recipes.flat_optimiser import Moments, descent
+from willis.shared.recipes.dp_wgan.flat_optimiser import Moments, descent
 from willis.shared.study import Study
 
 

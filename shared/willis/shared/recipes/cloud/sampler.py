@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from willis.shared.patch import LabelledPatches
-from willis.shared.recipes.tuned_prior_parameters import ParameterSpace, public_dice, systematic
+from willis.shared.recipes.cloud.parameters import ParameterSpace, public_dice, systematic
 from willis.shared.update import Arrays
 
 _BANDWIDTH = 0.3  # of the jitter, in standard deviations of the cloud

@@ -10,8 +10,8 @@ from willis.shared.networks.build import public_generator
 from willis.shared.networks.critic import project
 from willis.shared.networks.refiner import build_refiner
 from willis.shared.patch import LabelledPatches
-from willis.shared.recipes.dp_wgan_refined import RefinedPrior
-from willis.shared.recipes.dp_wgan_trainee import Trainee, precision_of
+from willis.shared.recipes.dp_wgan.refined import RefinedPrior
+from willis.shared.recipes.dp_wgan.trainee import Trainee, precision_of
 from willis.shared.recipes.network_sampler import Source
 from willis.shared.study import Study
 

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from willis.shared.recipes.statistics import patch_statistics
-from willis.shared.recipes.tuned_prior_parameters import ParameterSpace, public_dice
+from willis.shared.recipes.cloud.parameters import ParameterSpace, public_dice
+from willis.shared.recipes.cloud.statistics import patch_statistics
 
 _FURTHEST = 3.0  # public standard deviations at which a patch's statistic is cut
 _CHUNK = 256

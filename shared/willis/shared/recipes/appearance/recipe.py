@@ -25,8 +25,8 @@ from willis.shared.networks.build import public_generator
 from willis.shared.patch import LabelledPatches
 from willis.shared.prior.draw import draw_patches
 from willis.shared.recipe_plans import AppearancePlan
-from willis.shared.recipes.appearance_posterior import posterior
-from willis.shared.recipes.appearance_statistics import (
+from willis.shared.recipes.appearance.posterior import posterior
+from willis.shared.recipes.appearance.statistics import (
     CALIBRE,
     CELLS,
     GROUPS,
@@ -35,7 +35,7 @@ from willis.shared.recipes.appearance_statistics import (
     calibres,
     measure,
 )
-from willis.shared.recipes.appearance_transfer import transfer
+from willis.shared.recipes.appearance.transfer import transfer
 from willis.shared.recipes.contract import PooledMean
 from willis.shared.study import Study
 from willis.shared.update import Arrays

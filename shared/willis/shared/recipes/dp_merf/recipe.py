@@ -23,7 +23,7 @@ from willis.shared.patch import LabelledPatches
 from willis.shared.prior_draws import draw_prior
 from willis.shared.recipe_plans import MerfPlan
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.dp_merf_features import (
+from willis.shared.recipes.dp_merf.features import (
     FourierFeatures,
     coarse,
     draw_features,

@@ -22,12 +22,12 @@ from torch import Tensor
 from willis.shared.errors import StudyError
 from willis.shared.patch import LabelledPatches
 from willis.shared.recipe_plans import TunedPriorPlan
+from willis.shared.recipes.cloud.parameters import public_dice, space_of
+from willis.shared.recipes.cloud.sampler import CloudSampler, cloud, untouched
+from willis.shared.recipes.cloud.statistics import STATISTICS, patch_statistics
+from willis.shared.recipes.cloud.tilt import beyond_reach, effective, moved_by_noise, tilt
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.statistics import STATISTICS, patch_statistics
-from willis.shared.recipes.tuned_prior_cloud import CloudSampler, cloud, untouched
-from willis.shared.recipes.tuned_prior_parameters import public_dice, space_of
-from willis.shared.recipes.tuned_prior_simulation import Simulation, features, simulated
-from willis.shared.recipes.tuned_prior_tilt import beyond_reach, effective, moved_by_noise, tilt
+from willis.shared.recipes.tuned_prior.simulation import Simulation, features, simulated
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 

@@ -9,9 +9,9 @@ from willis.shared.networks.build import build_critic, build_generator, choose_d
 from willis.shared.networks.refiner import build_refiner
 from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.patch import LabelledPatches
-from willis.shared.recipes.dp_wgan_refined import RefinedPrior
-from willis.shared.recipes.dp_wgan_trainee import Trainee, plan_of
-from willis.shared.recipes.flat_optimiser import Moments
+from willis.shared.recipes.dp_wgan.flat_optimiser import Moments
+from willis.shared.recipes.dp_wgan.refined import RefinedPrior
+from willis.shared.recipes.dp_wgan.trainee import Trainee, plan_of
 from willis.shared.recipes.network_sampler import LatentSource, Source, load
 from willis.shared.study import Study
 from willis.shared.update import Arrays

@@ -7,7 +7,7 @@ from torch import Tensor
 from willis.shared.errors import StudyError
 from willis.shared.networks.build import build_critic, choose_device
 from willis.shared.patch import LabelledPatches
-from willis.shared.recipes.dp_wgan_trainee import adapter_of, plan_of, precision_of
+from willis.shared.recipes.dp_wgan.trainee import adapter_of, plan_of, precision_of
 from willis.shared.recipes.network_sampler import load
 from willis.shared.study import Study
 from willis.shared.update import Arrays

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from willis.shared.networks.build import public_generator
 from willis.shared.patch import LabelledPatches
-from willis.shared.recipes.statistics import STATISTICS, patch_statistics
+from willis.shared.recipes.cloud.statistics import STATISTICS, patch_statistics
 
 _WIDTHS = (2, 16, 32, 32, 32)  # channels in, then of every level
 _DIRECTIONS = 24

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from willis.shared.recipes.appearance_statistics import GROUPS, N_STATISTICS
+from willis.shared.recipes.appearance.statistics import GROUPS, N_STATISTICS
 
 _SQUARES_STD = 0.6  # how far a modality's mean squares may lie from the prior's 1, one standard deviation
 _SMALLEST_SPREAD = 0.3

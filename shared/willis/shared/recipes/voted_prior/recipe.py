@@ -27,12 +27,12 @@ from torch import Tensor
 from willis.shared.errors import StudyError
 from willis.shared.patch import LabelledPatches
 from willis.shared.recipe_plans import VotedPriorPlan
+from willis.shared.recipes.cloud.parameters import ParameterSpace, public_dice, space_of, systematic
+from willis.shared.recipes.cloud.sampler import CloudSampler, cloud, untouched
+from willis.shared.recipes.cloud.tilt import effective
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.embedding import LENGTH, SHAPES, embed, fit_embedding
-from willis.shared.recipes.tuned_prior_cloud import CloudSampler, cloud, untouched
-from willis.shared.recipes.tuned_prior_parameters import ParameterSpace, public_dice, space_of, systematic
-from willis.shared.recipes.tuned_prior_tilt import effective
-from willis.shared.recipes.voted_prior_histogram import chances, likeness
+from willis.shared.recipes.voted_prior.embedding import LENGTH, SHAPES, embed, fit_embedding
+from willis.shared.recipes.voted_prior.histogram import chances, likeness
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 

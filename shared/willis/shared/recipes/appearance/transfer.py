@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import ndimage
 
-from willis.shared.recipes.appearance_statistics import BANDS, CELLS, LEVEL, Field, Look, octaves
+from willis.shared.recipes.appearance.statistics import BANDS, CELLS, LEVEL, Field, Look, octaves
 
 _LARGEST_GAIN = 4.0  # of a band's amplitude, up or down
 _SEAM = 0.6  # pixels: blur of the steps between cells of the profile

@@ -18,10 +18,10 @@ from willis.shared.networks.critic import project
 from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.prior_draws import draw_prior
 from willis.shared.recipes.contract import PooledMean
-from willis.shared.recipes.dp_wgan_question import CENTRE, CRITIC, CriticQuestion
-from willis.shared.recipes.dp_wgan_state import EMA, Coordinator, part, source_of
-from willis.shared.recipes.dp_wgan_trainee import Trainee, plan_of, precision_of
-from willis.shared.recipes.dp_wgan_warmup import warm_up
+from willis.shared.recipes.dp_wgan.question import CENTRE, CRITIC, CriticQuestion
+from willis.shared.recipes.dp_wgan.state import EMA, Coordinator, part, source_of
+from willis.shared.recipes.dp_wgan.trainee import Trainee, plan_of, precision_of
+from willis.shared.recipes.dp_wgan.warmup import warm_up
 from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.study import Study
 from willis.shared.update import Arrays
