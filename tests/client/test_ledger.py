@@ -391,3 +391,16 @@ def test_what_a_payment_assumes_is_told_with_every_figure(ledger):
     ledger.reserve(study="s", purpose="p", inputs="i", run=RUN, assumes="two honest sites")
     assert ledger.spent().sentence().endswith("(ASSUMING two honest sites)")
     assert [row.assumes for row in ledger.rows()] == ["", "two honest sites"]
+
+
+def test_a_ledger_of_another_format_is_kept_and_not_written(path):
+    with opened(path) as ledger:
+        reserved(ledger)
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TRIGGER about_stands")
+        database.execute("UPDATE about SET value = '1' WHERE name = 'version'")
+    database.close()
+    with pytest.raises(StateError, match="of format 1, this Willis writes 2"):
+        opened(path)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM payment").fetchone() == (1,)

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from willis.client import training
 from willis.client.adversaries import Adversaries
 from willis.client.cohort import read_cohort
 from willis.client.site import SiteSettings, read_site
@@ -190,3 +192,22 @@ def test_two_sites_of_one_ledger_and_cohort_never_share_a_payment(site, tiny_stu
     train_round(an_order(study), one)
     with open_ledger(one, study) as ledger:
         assert len(ledger.rows()) == 2
+
+
+def test_a_question_that_fails_on_everybody_is_refused_before_it_is_paid(site, tiny_study, monkeypatch):
+    class Broken:
+        length = 2
+
+        def question(self, order, *, number):
+            return self
+
+        def vector(self, patches):
+            return torch.zeros(1)
+
+    study = tiny_study(training={"protocol": "pooled", "critic_steps": 1})
+    settings = site(study)
+    monkeypatch.setattr(training, "recipe_of", lambda _: Broken())
+    with pytest.raises(StudyError, match="cannot ask its question"):
+        train_round(an_order(study), settings)
+    with open_ledger(settings, study) as ledger:
+        assert ledger.rows() == []

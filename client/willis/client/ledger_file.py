@@ -11,6 +11,7 @@ from pathlib import Path
 
 from willis.shared.errors import StateError
 
+_VERSION = "2"
 _PATIENCE_S = 120  # wait for another process's reservation
 REMEDY = "Stop training and restore it from its backup; never delete it: a new one forgets what was spent"
 CONTENT = "id, at, study, purpose, inputs, sampling_rate, noise_multiplier, steps, assumes, key_digest"
@@ -52,6 +53,11 @@ def chained(previous: str, content: Sequence[object]) -> str:
 def check_owner(path: Path, database: sqlite3.Connection, **wanted: str) -> str:
     """Return the hash before the first row: whose ledger it is, and a secret number."""
     about = dict(database.execute("SELECT name, value FROM about ORDER BY name").fetchall())
+    if about.get("version") != _VERSION:
+        raise StateError(
+            f"the ledger {path} is of format {about.get('version')}, this Willis writes {_VERSION}; keep it, "
+            "and go on with the Willis that wrote it: what it holds is spent"
+        )
     for name, value in wanted.items():
         if about.get(name) != value:
             found = f'the ledger {path} is of {name} "{about.get(name)}", not "{value}"'
@@ -76,7 +82,7 @@ def make_file(path: Path, **owner: str) -> None:
         with closing(connect(aside)) as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(_SCHEMA)
-            about = {"version": "2", **owner, "secret": secrets.token_hex(32)}
+            about = {"version": _VERSION, **owner, "secret": secrets.token_hex(32)}
             database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
         with suppress(FileExistsError):
             os.link(aside, path)

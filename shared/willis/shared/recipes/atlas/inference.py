@@ -1,9 +1,9 @@
 """From a noisy mean to the next atlas: every number is trusted as far as it rises above the known noise.
 
-Bins are alike, so their differences from the atlas so far are sums of contrasts: what all have in common, what
-grows with the label's area, what goes with a bright lower half, and so on. Each contrast has a variance in each
-band of frequencies, found by expectation-maximisation (empirical Bayes), that does not grow towards finer
-bands; and the posterior mean is taken. A band that holds nothing but noise stays where it was.
+Bins are alike, so their differences from the atlas so far are sums of contrasts: what all have in common,
+what grows with the label's area, what goes with a bright lower half, and so on. Each contrast has a variance
+in each band of frequencies, found by expectation-maximisation (empirical Bayes), that does not grow towards
+finer bands; and the posterior mean is taken. A band that holds nothing but noise stays nearly where it was.
 """
 
 import numpy as np
@@ -81,7 +81,7 @@ def posterior(sums: Table, share: Float[ndarray, " bin"], *, std: float) -> Tabl
 def _posterior(
     sums: Table, seen: Float[ndarray, "bin contrast"], std: float, *, bound: Float[ndarray, " contrast"]
 ) -> tuple[Float[ndarray, "contrast wave"], Float[ndarray, " contrast"]]:
-    """Return the contrasts' mean given the sums, and the variances within the bound that explain them best."""
+    """Return the contrasts' mean given the sums, and the variances within the bound that explain them."""
     certain, slope = seen.T @ seen / std**2, seen.T @ sums / std**2
     variance = np.minimum(max(_SMALLEST, float((sums**2).mean() / (seen**2).mean())), bound)
     mean = np.zeros_like(slope)
@@ -93,7 +93,7 @@ def _posterior(
 
 
 def _contrasts(bins: int) -> Float[ndarray, "contrast bin"]:
-    """Return orthonormal contrasts: over areas constant, linear, curved, times over both halves same, opposed."""
+    """Return orthonormal contrasts: constant, linear, curved over areas, times same, opposed over halves."""
     halves = np.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2)
     areas = np.linalg.qr(np.vander(np.arange(bins // 2), increasing=True))[0].T
     return np.kron(areas, halves)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from willis.shared.errors import StudyError
@@ -91,7 +91,7 @@ class Layout:
             start = end
         return parts
 
-    def warp_bands(self) -> Float[Tensor, " coefficient"]:
+    def warp_bands(self) -> Int[Tensor, " coefficient"]:
         """Return the band of every coefficient of a displacement; columns' bands follow the rows'."""
         one = torch.bucketize(self.warp.relative, torch.tensor(WARP_EDGES))
         return torch.cat([one, one + WARP_BANDS])
@@ -166,6 +166,6 @@ def sharpened(planes: Float[Tensor, "patch 2 row col"], arrays: Arrays) -> Float
 
 
 def radial_bands(size: tuple[int, int]) -> np.ndarray:
-    """Return the band, 0 to ``N_RADIAL`` - 1, of every frequency of a plane's Fourier transform (``fft2``)."""
+    """Return the band, 0 to ``N_RADIAL`` - 1, of every frequency of a plane's ``fft2``."""
     up, along = np.meshgrid(np.fft.fftfreq(size[0]), np.fft.fftfreq(size[1]), indexing="ij")
     return np.digitize(np.hypot(up, along), RADIAL_EDGES)

@@ -1,9 +1,9 @@
-"""Recipe ``atlas``: templates of organ and surroundings, and how they vary, from private means (compact organs).
+"""Recipe ``atlas``: templates of an organ and its surroundings, and how they vary, from private means.
 
 1. Start: templates of the study's public prior. 2. First round: means of labelled patches in public bins.
 3. Later rounds: templates are warped onto patches at the sites, and corrected in their own frame; how far
-warps go and what power they leave is asked beside. 4. Every answer is shrunk by its known noise. 5. Draws warp
-a template and add a residual; the label is warped with the image, so their borders agree.
+warps go and what power they leave is asked beside. 4. Every answer is shrunk by its known noise. 5. Draws
+warp a template and add a residual; the label is warped with the image, so their borders agree.
 
 After congealing (Learned-Miller 2006) and unbiased templates (Joshi et al. 2004), with private sums in the
 place of means.
