@@ -28,6 +28,25 @@ PLANTED = {
     "shared": [("willis.shared.settings", "willis.shared.study")],
     "shared.networks": [("willis.shared.networks.generator", "willis.shared.networks.start")],
     "shared.prior": [("willis.shared.prior.target", "willis.shared.prior.draw")],
+    "shared.recipes": [("willis.shared.recipes.contract", "willis.shared.recipes.catalogue")],
+    "shared.recipes.appearance": [
+        ("willis.shared.recipes.appearance.statistics", "willis.shared.recipes.appearance.recipe")
+    ],
+    "shared.recipes.atlas": [("willis.shared.recipes.atlas.frame", "willis.shared.recipes.atlas.recipe")],
+    "shared.recipes.cloud": [("willis.shared.recipes.cloud.tilt", "willis.shared.recipes.cloud.sampler")],
+    "shared.recipes.dp_merf": [
+        ("willis.shared.recipes.dp_merf.features", "willis.shared.recipes.dp_merf.recipe")
+    ],
+    "shared.recipes.dp_wgan": [
+        ("willis.shared.recipes.dp_wgan.trainee", "willis.shared.recipes.dp_wgan.recipe")
+    ],
+    "shared.recipes.tuned_prior": [
+        ("willis.shared.recipes.tuned_prior.simulation", "willis.shared.recipes.tuned_prior.recipe")
+    ],
+    "shared.recipes.voted_prior": [
+        ("willis.shared.recipes.voted_prior.histogram", "willis.shared.recipes.voted_prior.recipe")
+    ],
+    "shared.secure_sum": [("willis.shared.secure_sum.terms", "willis.shared.secure_sum.agreement")],
     "shared.export": [("willis.shared.export.whole_folder", "willis.shared.export.npz")],
     "client": [("willis.client.sampling", "willis.client.app")],
     "client.ingest": [("willis.client.ingest.table", "willis.client.ingest.check")],

@@ -104,7 +104,7 @@ def test_an_impossible_value_is_refused_with_its_key_and_value(tiny_study, secti
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"privacy": {"delta": 0.2}}, "below 1 / units = 0.166667 at the smallest site, got 0.2"),
+        ({"privacy": {"delta": 0.2}}, "below 1 / units = 0.166667 at the largest site, got 0.2"),
         ({"privacy": {"delta": 1 / 6}}, "below 1 / units"),
         # Per patch there are 6 x 4 units at a site.
         ({"privacy": {"delta": 0.05, "unit": "patch"}}, "below 1 / units = 0.0416667"),
@@ -258,3 +258,9 @@ def test_secure_aggregation_of_one_site_hides_nobody(tiny_study):
     with pytest.raises(StudyError, match="needs 2 sites at least") as error:
         tiny_study(federation=one, training={"protocol": "pooled", "critic_steps": 1})
     assert "2 sites at least, got 1" in str(error.value.problems)
+
+
+def test_delta_is_held_against_the_largest_site(tiny_study):
+    sites = [{"name": "site-a", "subjects": 10}, {"name": "site-b", "subjects": 1000}]
+    with pytest.raises(StudyError, match=r"1 / units = 0.001 at the largest site"):
+        tiny_study(privacy={"delta": 0.05}, federation={"sites": sites})

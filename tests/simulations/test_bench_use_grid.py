@@ -137,5 +137,5 @@ def test_shipped_grids_are_sound(name):
 
 
 def test_a_grid_that_nobody_ships_is_refused():
-    with pytest.raises(ValueError, match="known: quick, full"):
+    with pytest.raises(ValueError, match="known: quick, short, full"):
         shipped_grid("huge")

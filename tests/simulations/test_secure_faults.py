@@ -1,4 +1,4 @@
-"""Secure aggregation where something breaks: a lost ledger, a box that does not open, a killed coordinator."""
+"""Secure aggregation where something breaks: a ledger lost, a wrong box, a coordinator killed."""
 
 import json
 import stat
@@ -6,6 +6,7 @@ import stat
 import numpy as np
 import pytest
 import torch
+from flwr.app import UserConfig
 
 from willis.client import app as client_door
 from willis.client import secure_round
@@ -87,7 +88,7 @@ def payments(study, run, name) -> int:
 
 
 def rounds(study, run, *, resume=False):
-    nodes = [{"site-settings": str(run / "sites" / name / "site.toml")} for name in NAMES]
+    nodes: list[UserConfig] = [{"site-settings": str(run / "sites" / name / "site.toml")} for name in NAMES]
     start = {"mean": np.zeros(1, np.float32)}
     grid = LocalGrid(client_door.app, nodes)
     return run_rounds(grid, study, folder=run, initial=start, resume=resume, patience_s=0.01)

@@ -255,3 +255,10 @@ def test_the_coordinator_needs_every_peers_key(hospitals):
     (run / "server" / "peers.json").write_text(json.dumps({name: peers[name] for name in NAMES[1:]}))
     with pytest.raises(StateError, match=r"lacks the public key of site-a"):
         rounds(study, run)
+
+
+def test_a_site_asks_for_colluders_to_be_counted(hospitals):
+    single = Single(*hospitals)
+    single.settings = single.settings.model_copy(update={"least_colluders": 2})
+    with pytest.raises(SiteRefused, match="colluders is 1, the site asks for 2"):
+        single.ask(CARD)

@@ -31,6 +31,8 @@ class SiteSettings(Settings):
         studies: Digests of the studies that the site agreed to; None accepts any within the limits above.
         shared_noise: Whether the site takes part in secure aggregation, where it adds only a share of the
             noise and relies on other sites for the rest.
+        least_colluders: The least ``federation.secure.colluders`` that the site accepts; 1 allows for one
+            site that uses or tells its own share of the noise.
         key: File of the private key that signs for the site in secure aggregation (PEM); readable by its
             owner alone.
         peers: Public key (PEM or OpenSSH) of every site of such a study, this one included, by name. Get
@@ -50,6 +52,7 @@ class SiteSettings(Settings):
     max_update_norm: float = Field(default=100.0, gt=0)
     studies: tuple[str, ...] | None = None
     shared_noise: bool = False
+    least_colluders: int = Field(default=1, ge=0)
     key: Path | None = None
     peers: dict[Name, str] = Field(default_factory=dict)
     threads: int | None = Field(default=None, ge=1, le=1024)
@@ -107,6 +110,12 @@ class SiteSettings(Settings):
         if study.federation.secure is not None and not self.shared_noise:
             raise SiteRefused(
                 "the study shares the noise among sites (federation.secure), the site's shared_noise is off"
+            )
+        secure = study.federation.secure
+        if secure is not None and secure.colluders < self.least_colluders:
+            raise SiteRefused(
+                f"the study's secure.colluders is {secure.colluders}, "
+                f"the site asks for {self.least_colluders}"
             )
         for what, asked, allowed in (
             ("privacy.epsilon", study.privacy.epsilon, self.epsilon_cap),

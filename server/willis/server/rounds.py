@@ -23,7 +23,7 @@ from willis.server.letters import answer_in, packed
 from willis.server.protocols import Pooled, RoundProtocol, protocol_of
 from willis.server.roll_call import RollCall, exchange
 from willis.server.secure_asking import SecureAsking
-from willis.shared.errors import QuorumMissed
+from willis.shared.errors import BudgetExhausted, QuorumMissed
 from willis.shared.study import Study
 from willis.shared.update import Arrays, RoundOrder, norm
 
@@ -185,7 +185,14 @@ def _advance(state: Checkpoint, protocol: RoundProtocol, ballot: Ballot, record:
 
 def _missed(study: Study, record: RoundRecord) -> QuorumMissed:
     absent = ", ".join(f"{site} ({code})" for site, code in sorted(record.refused.items()))
+    advice = "resume when they are back"
+    if BudgetExhausted.code in record.refused.values():
+        advice = (
+            f"a site that refuses with {BudgetExhausted.code} cannot pay for this round"
+            + (" a second time" if study.federation.secure is not None else "")
+            + ": it may raise its epsilon_cap, or the network begins a smaller study"
+        )
     return QuorumMissed(
         f"round {record.round}: {len(record.answered)} sound answers, the quorum is "
-        f"{study.federation.quorum}; missing: {absent}. Nothing was merged; resume when they are back"
+        f"{study.federation.quorum}; missing: {absent}. Nothing was merged; {advice}"
     )

@@ -189,7 +189,8 @@ def augment(
     """Return (flipped) images with another gain, offset and noise, and their masks in {0, 1}.
 
     Each patch draws for itself: a flip along each axis where allowed (chance one half), gain in [0.8, 1.2],
-    offset in [-0.2, 0.2], noise of standard deviation in [0, 0.1]; all in units of the image, which stays in [-1, 1].
+    offset in [-0.2, 0.2], noise of standard deviation in [0, 0.1]; all in units of the image, which stays in
+    [-1, 1].
     """
     n = len(patches)
     patches = patches.clone()

@@ -181,17 +181,19 @@ class Study(Settings):
                 f"patch.size must be multiples of 2 ** networks.depth = {unit}, and at least twice it, "
                 f"got {self.patch.size}"
             )
-        units = min(site.subjects for site in self.federation.sites)
-        if self.federation.minimum_subjects > units:
+        least = min(site.subjects for site in self.federation.sites)
+        if self.federation.minimum_subjects > least:
             faults.append(
-                f"federation.minimum_subjects must be at most what every site declares ({units}), "
+                f"federation.minimum_subjects must be at most what every site declares ({least}), "
                 f"got {self.federation.minimum_subjects}"
             )
+        most = max(site.subjects for site in self.federation.sites)
+        most = max(site.subjects for site in self.federation.sites)
         if self.privacy.unit is PrivacyUnit.PATCH:
-            units *= self.patch.per_subject
-        if self.privacy.delta * units >= 1:
+            most *= self.patch.per_subject
+        if self.privacy.delta * most >= 1:
             faults.append(
-                f"privacy.delta must be below 1 / units = {1 / units:g} at the smallest site, "
+                f"privacy.delta must be below 1 / units = {1 / most:g} at the largest site, "
                 f"got {self.privacy.delta:g}"
             )
         if self.training.patches_per_bag > self.patch.per_subject:

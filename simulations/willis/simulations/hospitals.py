@@ -136,7 +136,8 @@ def law_of(study: Study, name: str, *, cohort: str = "cohort.csv", peers: Mappin
     secure = ""
     if peers:
         named = "".join(f'{site} = "{key}"\n' for site, key in peers.items())
-        secure = f'shared_noise = true\nkey = "node.pem"\n\n[peers]\n{named}'
+        least = study.federation.secure.colluders if study.federation.secure else 0
+        secure = f'shared_noise = true\nleast_colluders = {least}\nkey = "node.pem"\n\n[peers]\n{named}'
     return (
         f'name = "{name}"\n'
         f'cohort = "{cohort}"\n'
