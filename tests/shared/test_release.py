@@ -18,6 +18,7 @@ from willis.shared.errors import ReleaseError, StateError
 from willis.shared.networks.build import build_generator
 from willis.shared.networks.start import arrays_of
 from willis.shared.privacy import PrivacySpent, Relation
+from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.release import GeneratorRelease, read_release, write_release
 from willis.shared.study import Study
 
@@ -87,7 +88,9 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_the_generator_is_that_of_the_study_and_does_not_train(tmp_path):
-    network = write(tmp_path / "release").sampler().network
+    sampler = write(tmp_path / "release").sampler()
+    assert isinstance(sampler, NetworkSampler)
+    network = sampler.network
     dice = [torch.Generator().manual_seed(3) for _ in range(2)]
     with torch.no_grad():
         expected = build_generator(study_of()).eval().draw(2, dice[0])

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from flwr.app import UserConfig
 
 from willis.client import app as client_door
 from willis.client import secure_round
@@ -80,7 +81,7 @@ def hospitals(prepared, tmp_path, _means):
 
 
 def rounds(study, run, *, resume=False):
-    nodes = [{"site-settings": str(run / "sites" / name / "site.toml")} for name in NAMES]
+    nodes: list[UserConfig] = [{"site-settings": str(run / "sites" / name / "site.toml")} for name in NAMES]
     start = {"mean": np.zeros(3, np.float32)}
     grid = LocalGrid(client_door.app, nodes)
     return run_rounds(grid, study, folder=run, initial=start, resume=resume, patience_s=0.01)
