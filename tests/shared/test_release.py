@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from willis.shared.errors import ReleaseError, StateError
 from willis.shared.networks.build import build_generator
+from willis.shared.networks.generator import Generator
 from willis.shared.networks.start import arrays_of
 from willis.shared.privacy import PrivacySpent, Relation
 from willis.shared.recipes.network_sampler import NetworkSampler
@@ -91,6 +92,7 @@ def test_the_generator_is_that_of_the_study_and_does_not_train(tmp_path):
     sampler = write(tmp_path / "release").sampler()
     assert isinstance(sampler, NetworkSampler)
     network = sampler.network
+    assert isinstance(network, Generator)
     dice = [torch.Generator().manual_seed(3) for _ in range(2)]
     with torch.no_grad():
         expected = build_generator(study_of()).eval().draw(2, dice[0])
