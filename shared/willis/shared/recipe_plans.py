@@ -85,7 +85,22 @@ class AtlasPlan(Settings):
     doubt: float = Field(default=0.03, gt=0, le=1)
 
 
-class TunedPriorPlan(Settings):
+class _CloudPlan(Settings):
+    """Keys of the recipes that release a cloud of the prior's parameter vectors.
+
+    Attributes:
+        identified: A parameter is fixed where its spread fell below this share of its spread in the prior,
+            or its mean moved by more than 2.5 times what is missing to 1.
+        vectors: Parameter vectors released.
+        broad: Share of patches drawn from the untouched prior.
+    """
+
+    identified: float = Field(default=0.8, gt=0, le=1)
+    vectors: int = Field(default=256, ge=16, le=4096)
+    broad: float = Field(default=0.3, ge=0, le=1)
+
+
+class TunedPriorPlan(_CloudPlan):
     """The prior's parameters, inferred from private means of a few statistics.
 
     Attributes:
@@ -96,10 +111,6 @@ class TunedPriorPlan(Settings):
         distrust: How far the prior's statistics may be off the modality's, in their standard deviations
             under the prior; added to the noise.
         least_draws: Public draws that must carry weight (effective sample size) after tuning.
-        identified: A parameter is tuned where its spread fell below this share of its spread in the prior,
-            or its mean moved by more than 2.5 times what is missing to 1.
-        vectors: Parameter vectors released.
-        broad: Share of patches drawn from the untouched prior.
     """
 
     name: Literal["tuned-prior"]
@@ -107,12 +118,9 @@ class TunedPriorPlan(Settings):
     bound: float = Field(default=2.5, gt=0, le=100)
     distrust: float = Field(default=0.2, ge=0, le=100)
     least_draws: int = Field(default=40, ge=2, le=10_000)
-    identified: float = Field(default=0.8, gt=0, le=1)
-    vectors: int = Field(default=256, ge=16, le=4096)
-    broad: float = Field(default=0.3, ge=0, le=1)
 
 
-class VotedPriorPlan(Settings):
+class VotedPriorPlan(_CloudPlan):
     """Prior draws that private votes choose, then mutate (Private Evolution, Lin et al. 2024).
 
     Attributes:
@@ -124,10 +132,6 @@ class VotedPriorPlan(Settings):
             distances from a candidate to its nearest.
         mutation: Standard deviation of what a round adds to a chosen candidate, as a share of each
             parameter's range; halved every round.
-        identified: A parameter is fixed where its spread fell below this share of its spread in the prior,
-            or its mean moved by more than 2.5 times what is missing to 1.
-        vectors: Parameter vectors released.
-        broad: Share of patches drawn from the untouched prior.
     """
 
     name: Literal["voted-prior"]
@@ -136,9 +140,6 @@ class VotedPriorPlan(Settings):
     threshold: float = Field(default=2.0, ge=0, le=20)
     smoothing: float = Field(default=0.5, gt=0, le=100)
     mutation: float = Field(default=0.1, ge=0, le=1)
-    identified: float = Field(default=0.8, gt=0, le=1)
-    vectors: int = Field(default=256, ge=16, le=4096)
-    broad: float = Field(default=0.3, ge=0, le=1)
 
 
 class MerfPlan(Settings):

@@ -343,7 +343,7 @@ def test_keys_that_need_pooled_are_refused_under_local(tiny_study):
 
 def test_another_recipe_is_refused(tiny_study):
     study = tiny_study(training={"protocol": "pooled", "critic_steps": 1}, recipe={"name": "voted-prior"})
-    with pytest.raises(StudyError, match="got voted-prior"):
+    with pytest.raises(StudyError, match="asked to run a study of recipe voted-prior"):
         DpWganRecipe(study)
 
 

@@ -37,6 +37,7 @@ from willis.shared.recipes.appearance.statistics import (
 )
 from willis.shared.recipes.appearance.transfer import transfer
 from willis.shared.recipes.contract import PooledMean
+from willis.shared.recipes.demands import check_one_image_channel, plan_of
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 
@@ -107,14 +108,8 @@ class AppearanceRecipe:
     """
 
     def __init__(self, study: Study) -> None:
-        if not isinstance(study.recipe, AppearancePlan):
-            raise StudyError(f"recipe appearance was asked to run a study of recipe {study.recipe.name}")
-        if study.patch.n_channels != 2:
-            raise StudyError(
-                "recipe appearance draws one image channel, "
-                f"got {study.patch.n_channels - 1} in patch.channels; name one"
-            )
-        self._study, self._plan = study, study.recipe
+        check_one_image_channel(study)
+        self._study, self._plan = study, plan_of(study, AppearancePlan)
 
     def start(self) -> dict[str, np.ndarray]:
         """Return the public moments and weights, and a look that is the prior's."""

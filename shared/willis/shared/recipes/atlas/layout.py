@@ -12,6 +12,7 @@ from willis.shared.errors import StudyError
 from willis.shared.recipe_plans import AtlasPlan
 from willis.shared.recipes.atlas.frame import Basis, cosines
 from willis.shared.recipes.atlas.profile import N_PROFILE, profile_field
+from willis.shared.recipes.demands import plan_of
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 
@@ -102,25 +103,13 @@ def weights(number: int) -> Mapping[str, float]:
     return FIRST if number == 1 else LATER
 
 
-def plan_of(study: Study) -> AtlasPlan:
-    """Return the study's keys of this recipe.
-
-    Raises:
-        StudyError: The study names another recipe.
-    """
-    plan = study.recipe
-    if not isinstance(plan, AtlasPlan):
-        raise StudyError(f'recipe.name must be "atlas" to build an atlas, got "{plan.name}"')
-    return plan
-
-
 def layout_of(study: Study) -> Layout:
     """Return the layout of a study's patches.
 
     Raises:
         StudyError: The recipe is another, or the patches are not planes with one image channel.
     """
-    patch, plan = study.patch, plan_of(study)
+    patch, plan = study.patch, plan_of(study, AtlasPlan)
     if not (patch.dimensions == 2 and len(patch.channels) == 1):
         raise StudyError(
             "the recipe atlas draws planes with one image channel; "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from willis.shared.errors import StudyError
 from willis.shared.prior_draws import draw_prior
+from willis.shared.recipe_plans import AtlasPlan
 from willis.shared.recipes.atlas.frame import Planes
 from willis.shared.recipes.atlas.inference import lacking, refined
 from willis.shared.recipes.atlas.layout import (
@@ -24,13 +25,13 @@ from willis.shared.recipes.atlas.layout import (
     N_LABELLED,
     check_state,
     layout_of,
-    plan_of,
     weights,
 )
 from willis.shared.recipes.atlas.profile import N_PROFILE
 from willis.shared.recipes.atlas.question import AtlasQuestion, as_planes, public_bins
 from willis.shared.recipes.atlas.sampler import AtlasSampler
 from willis.shared.recipes.contract import PooledMean
+from willis.shared.recipes.demands import plan_of
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 
@@ -49,7 +50,7 @@ class AtlasRecipe:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._layout = layout_of(study)
-        self._plan = plan_of(study)
+        self._plan = plan_of(study, AtlasPlan)
 
     def start(self) -> dict[str, np.ndarray]:
         """Return the atlas of the public prior; epsilon 0."""

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from willis.shared.errors import StudyError
 from willis.shared.networks.build import public_generator
 from willis.shared.patch import LabelledPatches
 from willis.shared.prior.draw import draw_patches
 from willis.shared.prior.families import Family, Range, ranges_of
+from willis.shared.recipes.demands import check_one_image_channel
 from willis.shared.study import Study
 
 _ERRORS = 2.5
@@ -119,11 +119,7 @@ def space_of(study: Study) -> ParameterSpace:
     Raises:
         StudyError: The study has more image channels than the prior can draw.
     """
-    if study.patch.n_channels != 2:
-        raise StudyError(
-            f"recipe {study.recipe.name} draws the prior, which has 1 image channel; "
-            f"patch.channels has {len(study.patch.channels)}: name one channel or another recipe"
-        )
+    check_one_image_channel(study)
     family = Family(study.prior.family)
     ranges = ranges_of(family, study.prior.ranges)
     return ParameterSpace(family, tuple(study.patch.size), tuple(ranges.items()))

@@ -23,6 +23,7 @@ from willis.shared.patch import LabelledPatches
 from willis.shared.prior_draws import draw_prior
 from willis.shared.recipe_plans import MerfPlan
 from willis.shared.recipes.contract import PooledMean
+from willis.shared.recipes.demands import check_one_image_channel, plan_of
 from willis.shared.recipes.dp_merf.features import (
     FourierFeatures,
     coarse,
@@ -67,15 +68,9 @@ class MerfRecipe:
     """
 
     def __init__(self, study: Study) -> None:
-        if not isinstance(study.recipe, MerfPlan):
-            raise StudyError(f"recipe dp-merf was asked to run a study of recipe {study.recipe.name}")
-        if study.patch.n_channels != 2:
-            raise StudyError(
-                "recipe dp-merf takes its bandwidth from the prior, which has 1 image channel; "
-                f"patch.channels has {len(study.patch.channels)}"
-            )
-        self._study, self._plan = study, study.recipe
-        self._grid = grid_for(study.patch.size, study.recipe.coarsest)
+        check_one_image_channel(study)
+        self._study, self._plan = study, plan_of(study, MerfPlan)
+        self._grid = grid_for(study.patch.size, self._plan.coarsest)
 
     def start(self) -> dict[str, np.ndarray]:
         """Return the first generator's weights and the kernel's bandwidth."""

@@ -7,7 +7,9 @@ from torch import Tensor
 from willis.shared.errors import StudyError
 from willis.shared.networks.build import build_critic, choose_device
 from willis.shared.patch import LabelledPatches
-from willis.shared.recipes.dp_wgan.trainee import adapter_of, plan_of, precision_of
+from willis.shared.recipe_plans import DpWganPlan
+from willis.shared.recipes.demands import plan_of
+from willis.shared.recipes.dp_wgan.trainee import adapter_of, precision_of
 from willis.shared.recipes.network_sampler import load
 from willis.shared.study import Study
 from willis.shared.update import Arrays
@@ -39,7 +41,7 @@ class CriticQuestion:
         except ValueError as fault:
             raise StudyError(f"the order's weights do not fit the study's critic: {fault}") from fault
         self._critic.to(choose_device(study.training.device))
-        self._adapter = adapter_of(study, self._critic, plan_of(study).trained)
+        self._adapter = adapter_of(study, self._critic, plan_of(study, DpWganPlan).trained)
         self.length = self._adapter.length
         self._centre = self._centre_in(order)
 

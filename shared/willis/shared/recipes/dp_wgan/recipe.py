@@ -17,10 +17,12 @@ from willis.shared.networks.build import public_generator
 from willis.shared.networks.critic import project
 from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.prior_draws import draw_prior
+from willis.shared.recipe_plans import DpWganPlan
 from willis.shared.recipes.contract import PooledMean
+from willis.shared.recipes.demands import plan_of
 from willis.shared.recipes.dp_wgan.question import CENTRE, CRITIC, CriticQuestion
 from willis.shared.recipes.dp_wgan.state import EMA, Coordinator, part, source_of
-from willis.shared.recipes.dp_wgan.trainee import Trainee, plan_of, precision_of
+from willis.shared.recipes.dp_wgan.trainee import Trainee, precision_of
 from willis.shared.recipes.dp_wgan.warmup import warm_up
 from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.study import Study
@@ -42,7 +44,7 @@ class DpWganRecipe:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._plan = plan_of(study)
+        self._plan = plan_of(study, DpWganPlan)
         self._prior = cache(lambda: draw_prior(study, self._plan.prior_draws, purpose="dp-wgan"))
         self._pooled = study.training.protocol == "pooled"
         changed = sorted(set(self._plan.model_dump(exclude_defaults=True)))

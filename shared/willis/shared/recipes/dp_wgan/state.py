@@ -9,9 +9,11 @@ from willis.shared.networks.build import build_critic, build_generator, choose_d
 from willis.shared.networks.refiner import build_refiner
 from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.patch import LabelledPatches
+from willis.shared.recipe_plans import DpWganPlan
+from willis.shared.recipes.demands import plan_of
 from willis.shared.recipes.dp_wgan.flat_optimiser import Moments
 from willis.shared.recipes.dp_wgan.refined import RefinedPrior
-from willis.shared.recipes.dp_wgan.trainee import Trainee, plan_of
+from willis.shared.recipes.dp_wgan.trainee import Trainee
 from willis.shared.recipes.network_sampler import LatentSource, Source, load
 from willis.shared.study import Study
 from willis.shared.update import Arrays
@@ -45,7 +47,7 @@ class Coordinator:
     def _of(cls, study: Study, source: Source) -> "Coordinator":
         device = choose_device(study.training.device)
         networks = source.network.to(device), build_critic(study).to(device)
-        plan, training = plan_of(study), study.training
+        plan, training = plan_of(study, DpWganPlan), study.training
         return cls(
             source,
             Trainee.fresh(study, networks[0], plan.generator_trained, rate=training.generator_lr),
@@ -97,7 +99,7 @@ def source_of(study: Study, prior: Callable[[], LabelledPatches], *, warm: bool)
         prior: Returns the prior draws that a refiner trains on.
         warm: Whether the generator's warm start is wanted; a refiner has none.
     """
-    if plan_of(study).refiner:
+    if plan_of(study, DpWganPlan).refiner:
         return RefinedPrior(study, build_refiner(study), prior)
     return LatentSource(initial_generator(study) if warm else build_generator(study))
 

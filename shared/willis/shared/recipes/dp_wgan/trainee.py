@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from willis.shared.errors import StudyError
 from willis.shared.networks.adapters import Adapter, Choice
 from willis.shared.recipe_plans import DpWganPlan
+from willis.shared.recipes.demands import plan_of
 from willis.shared.recipes.dp_wgan.flat_optimiser import Moments, descent
 from willis.shared.study import Study
 
@@ -52,20 +52,9 @@ class Trainee:
         self.adapter.move(self.network, step.to(next(self.network.parameters()).device))
 
 
-def plan_of(study: Study) -> DpWganPlan:
-    """Return the study's keys for dp-wgan.
-
-    Raises:
-        StudyError: The study names another recipe.
-    """
-    if not isinstance(study.recipe, DpWganPlan):
-        raise StudyError(f"recipe.name must be dp-wgan here, got {study.recipe.name}")
-    return study.recipe
-
-
 def adapter_of(study: Study, network: nn.Module, choice: Choice) -> Adapter:
     """Return the directions of a choice, with the rank, layers and seed of a dp-wgan study."""
-    plan = plan_of(study)
+    plan = plan_of(study, DpWganPlan)
     return Adapter(network, choice, rank=plan.rank, last=plan.last_layers, seed=study.seed)
 
 

@@ -27,6 +27,7 @@ from willis.shared.recipes.cloud.sampler import CloudSampler, cloud, untouched
 from willis.shared.recipes.cloud.statistics import STATISTICS, patch_statistics
 from willis.shared.recipes.cloud.tilt import beyond_reach, effective, moved_by_noise, tilt
 from willis.shared.recipes.contract import PooledMean
+from willis.shared.recipes.demands import plan_of
 from willis.shared.recipes.tuned_prior.simulation import Simulation, features, simulated
 from willis.shared.study import Study
 from willis.shared.update import Arrays
@@ -73,9 +74,7 @@ class TunedPriorRecipe:
     """
 
     def __init__(self, study: Study) -> None:
-        if not isinstance(study.recipe, TunedPriorPlan):
-            raise StudyError(f"recipe tuned-prior was asked to run a study of recipe {study.recipe.name}")
-        self._plan, self._seed, self._space = study.recipe, study.seed, space_of(study)
+        self._plan, self._seed, self._space = plan_of(study, TunedPriorPlan), study.seed, space_of(study)
 
     def start(self) -> dict[str, np.ndarray]:
         """Return the public moments and weights, no answer yet, and a cloud that is the prior."""

@@ -31,6 +31,7 @@ from willis.shared.recipes.cloud.parameters import ParameterSpace, public_dice, 
 from willis.shared.recipes.cloud.sampler import CloudSampler, cloud, untouched
 from willis.shared.recipes.cloud.tilt import effective
 from willis.shared.recipes.contract import PooledMean
+from willis.shared.recipes.demands import plan_of
 from willis.shared.recipes.voted_prior.embedding import LENGTH, SHAPES, embed, fit_embedding
 from willis.shared.recipes.voted_prior.histogram import chances, likeness
 from willis.shared.study import Study
@@ -85,9 +86,7 @@ class VotedPriorRecipe:
     """
 
     def __init__(self, study: Study) -> None:
-        if not isinstance(study.recipe, VotedPriorPlan):
-            raise StudyError(f"recipe voted-prior was asked to run a study of recipe {study.recipe.name}")
-        self._plan, self._seed, self._space = study.recipe, study.seed, space_of(study)
+        self._plan, self._seed, self._space = plan_of(study, VotedPriorPlan), study.seed, space_of(study)
         self._rounds = study.training.rounds
 
     def start(self) -> dict[str, np.ndarray]:
