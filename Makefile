@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 COVER  := --cov=willis.shared --cov=willis.client --cov=willis.server --cov-report=term
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format clean clean-all
+.PHONY: help setup demo test test-slow test-federation test-gpu lint format clean clean-all
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: lint ## Style, types, walls, tests and coverage
 
 test-slow: $(READY) ## Tests that take minutes
 	$(PYTEST) -m slow
+
+test-federation: $(READY) ## Attacks and faults on real hubs and sites, as processes
+	$(PYTEST) -m federation --timeout 900
 
 test-gpu: $(READY) ## Tests that need a CUDA device
 	$(PYTEST) -m gpu

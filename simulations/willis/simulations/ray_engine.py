@@ -7,55 +7,23 @@ SuperLink is started for this one run on a free port of the loopback, and stoppe
 
 import importlib.util
 import json
-import os
-import signal
-import socket
 import subprocess
-import sysconfig
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-import willis
 from willis.server.checkpoint import Checkpoint, load
 from willis.shared import errors
+from willis.shared.bundle import write_bundle
 from willis.shared.errors import Unreachable, WillisError
+from willis.shared.processes import end_family, flower_environment, free_port, script
 from willis.shared.study import Study, read_study
 
 _START_S = 60.0
-_STOP_S = 20.0
 _CONNECTION = "willis"
-
-_BUNDLE = """\
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "willis-simulation"
-version = "1.0.0"
-description = "Points at the Willis that is installed"
-license = "Apache-2.0"
-dependencies = []
-
-[tool.flwr.app]
-publisher = "willis"
-fab-include = ["/README.md"]
-
-[tool.flwr.app.components]
-serverapp = "willis.server.app:app"
-clientapp = "willis.client.app:app"
-
-[tool.flwr.app.config]
-study = ""
-run = ""
-sites = ""
-resume = false
-"""
-_README = "# Willis, simulated\n\nThis bundle holds no code: its apps are those of the installed package.\n"
 
 
 def run_with_ray(
@@ -91,8 +59,8 @@ def run_with_ray(
     study = read_study(study_path)
     folder = folder.resolve()
     work, log = folder / "ray", folder / "ray.log"
-    port = _free_port()
-    _write_bundle(work, port)
+    port = free_port()
+    _write_folders(work, port)
     config = {"study": study_path.resolve(), "run": folder, "sites": sites.resolve(), "resume": resume}
     federation = {
         "num-supernodes": len(study.federation.sites),
@@ -131,12 +99,10 @@ def _result(folder: Path, study: Study, log: Path) -> Checkpoint:
     return state
 
 
-def _write_bundle(work: Path, port: int) -> None:
-    app, home = work / "app", work / "flwr"
-    app.mkdir(parents=True, exist_ok=True)
+def _write_folders(work: Path, port: int) -> None:
+    home = work / "flwr"
+    write_bundle(work / "app")
     home.mkdir(parents=True, exist_ok=True)
-    (app / "pyproject.toml").write_text(_BUNDLE, encoding="utf-8")
-    (app / "README.md").write_text(_README, encoding="utf-8")
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
         f'address = "127.0.0.1:{port}"\ninsecure = true\n',
@@ -145,23 +111,15 @@ def _write_bundle(work: Path, port: int) -> None:
 
 
 def _environment(work: Path) -> dict[str, str]:
-    rooms = [str(Path(room).parent) for room in willis.__path__]
-    return os.environ | {
-        "FLWR_HOME": str(work / "flwr"),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
+    return flower_environment(work / "flwr") | {
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
-        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join([*rooms, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
     }
 
 
 def _flwr_run(app: Path, *, config: Mapping[str, object], federation: Mapping[str, object]) -> list[str]:
     return [
-        str(Path(sysconfig.get_path("scripts")) / "flwr"),
+        script("flwr"),
         *("run", str(app), _CONNECTION, "--stream"),
         *("--run-config", _toml(config)),
         *("--federation-config", _toml(federation)),
@@ -179,7 +137,7 @@ def _toml(values: Mapping[str, object]) -> str:
 def _superlink(port: int, environment: Mapping[str, str], *, log: Path, sink: int) -> Iterator[None]:
     """Keep a local SuperLink for as long as the block lasts."""
     command = [
-        str(Path(sysconfig.get_path("scripts")) / "flower-superlink"),
+        script("flower-superlink"),
         *("--insecure", "--simulation", "--isolation", "subprocess"),
         *("--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"),
     ]
@@ -190,7 +148,7 @@ def _superlink(port: int, environment: Mapping[str, str], *, log: Path, sink: in
         _wait_until_healthy(process, port, log)
         yield
     finally:
-        _stop(process)
+        end_family(process)
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -205,47 +163,3 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) 
         except (URLError, OSError):
             time.sleep(0.2)
     raise Unreachable(f"Flower's SuperLink did not answer within {_START_S:g} s; see {log}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the SuperLink and all that it started: its children, and so Ray, have a session of their own."""
-    groups = _groups_under(process.pid)
-    for ask in (signal.SIGTERM, signal.SIGKILL):
-        for group in groups:
-            with suppress(ProcessLookupError):
-                os.killpg(group, ask)
-        until = time.monotonic() + _STOP_S
-        while process.poll() is None or groups & {group for _, _, group in _processes()}:
-            if time.monotonic() > until:
-                break
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _groups_under(root: int) -> set[int]:
-    """Return the process groups of a process and its descendants."""
-    table = _processes()
-    family: set[int] = set()
-    new = {root}
-    while new:
-        family |= new
-        new = {pid for pid, parent, _ in table if parent in family} - family
-    return {root} | {group for pid, _, group in table if pid in family}
-
-
-def _processes() -> list[tuple[int, int, int]]:
-    """Return process, parent and group of all that run, as Linux tells them; nothing elsewhere."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it ended meanwhile
-            state, parent, group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
-            if state != "Z":
-                found.append((int(path.parent.name), int(parent), int(group)))
-    return found
-
-
-def _free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
