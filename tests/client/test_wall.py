@@ -90,7 +90,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda item: type(item).__name__)
-def test_an_error_becomes_its_code_and_its_text_stays_in_the_log(error, code, caplog):
+def test_an_error_becomes_its_code_and_its_text_goes_nowhere(error, code, caplog):
     with caplog.at_level(logging.ERROR), pytest.raises(Refusal) as caught, wall():
         raise error
     refusal = caught.value
@@ -98,7 +98,10 @@ def test_an_error_becomes_its_code_and_its_text_stays_in_the_log(error, code, ca
     assert code in REFUSAL_CODES
     shown = "".join(traceback.format_exception_only(refusal)) + repr(refusal) + repr(pickle.dumps(refusal))
     assert PATIENT not in shown
-    assert PATIENT in caplog.text
+    assert PATIENT not in caplog.text
+    line = json.loads(caplog.records[-1].getMessage())
+    assert (line["refused"], line["error"]) == (code, [type(error).__name__])
+    assert line["at"][-1].startswith("tests/client/test_wall.py:")
 
 
 def test_the_printed_traceback_of_a_refusal_tells_no_text():
@@ -106,6 +109,16 @@ def test_the_printed_traceback_of_a_refusal_tells_no_text():
         Path(f"/nowhere/{PATIENT}").read_bytes()
     assert caught.value.__cause__ is None
     assert PATIENT not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_log_tells_an_errors_causes_by_type(caplog):
+    with caplog.at_level(logging.ERROR), pytest.raises(Refusal), wall():
+        try:
+            raise KeyError(PATIENT)
+        except KeyError as fault:
+            raise StateError(PATIENT) from fault
+    assert json.loads(caplog.records[-1].getMessage())["error"] == ["StateError", "KeyError"]
+    assert PATIENT not in caplog.text
 
 
 def test_nothing_wrong_passes():

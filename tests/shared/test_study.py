@@ -174,8 +174,8 @@ def test_a_shipped_study_parses(path):
     assert study.privacy.unit.value == "subject"
 
 
-def test_five_studies_are_shipped():
-    assert [path.stem for path in STUDIES] == ["demo", "gan", "hippocampus", "retina", "tof"]
+def test_six_studies_are_shipped():
+    assert [path.stem for path in STUDIES] == ["demo", "gan", "hippocampus", "retina", "tof", "two-hospitals"]
 
 
 @given(st.randoms(use_true_random=False))

@@ -158,7 +158,7 @@ def fake_flower(folder: Path, monkeypatch, *, superlink: str, flwr: str) -> None
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!{sys.executable}\n{body}")
         path.chmod(0o755)
-    monkeypatch.setattr(ray_engine.sysconfig, "get_path", lambda name: str(folder / "bin"))
+    monkeypatch.setattr(ray_engine, "script", lambda name: str(folder / "bin" / name))
     monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: object())
 
 

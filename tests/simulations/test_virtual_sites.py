@@ -12,9 +12,12 @@ from nibabel.loadsave import load
 from PIL import Image
 
 from willis.client.cohort import read_cohort
+from willis.shared.errors import StateError
 from willis.shared.prior.families import Family, check_ranges, parameters_of, ranges_of
 from willis.shared.study import read_study
 from willis.simulations import virtual_sites
+from willis.simulations.hospitals import lay_out_patients
+from willis.simulations.progress import Show
 from willis.simulations.virtual_sites import make_cohort, scanner
 
 DEMO = Path(__file__).parents[2] / "simulations" / "studies" / "demo.toml"
@@ -127,3 +130,17 @@ def test_3d_patients_are_nifti_volumes(tiny_study, tmp_path):
 
 def _label(image: Path) -> Path:
     return image.with_name(image.name.replace("_image", "_label"))
+
+
+def test_a_federation_to_try_has_a_table_for_every_site_and_keeps_the_held_out_apart(tiny_study, tmp_path):
+    study = tiny_study()
+    tables = lay_out_patients(study, tmp_path / "patients", show=Show(quiet=True))
+    held_out = {subject.name for subject in read_cohort(tmp_path / "patients" / "held_out.csv").subjects}
+    assert held_out
+    for site in study.federation.sites:
+        cohort = read_cohort(tables[site.name])
+        assert cohort.sites() == (site.name,)
+        assert len(cohort.subjects) == site.subjects
+        assert not held_out & {subject.name for subject in cohort.subjects}
+    with pytest.raises(StateError, match="is not empty; name a new folder"):
+        lay_out_patients(study, tmp_path / "patients", show=Show(quiet=True))

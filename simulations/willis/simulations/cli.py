@@ -108,6 +108,23 @@ def show_prior(study: Path, *, n: int, out: Path) -> None:
     click.echo(f"wrote {out}")
 
 
+@prior.command("patients")
+@click.argument("study", metavar="STUDY.toml", type=_PATH)
+@click.option("--out", required=True, type=_PATH, help="A new folder: NAME/cohort.csv for every site.")
+def virtual_patients(study: Path, *, out: Path) -> None:
+    """Draw virtual patients for every site of a study, to try a federation with before it has real ones.
+
+    \b
+    Example: willis prior patients simulations/studies/two-hospitals.toml --out patients
+    """
+    from willis.shared.study import read_study
+    from willis.simulations.hospitals import lay_out_patients
+    from willis.simulations.progress import Show
+
+    for table in lay_out_patients(read_study(study), out, show=Show()).values():
+        click.echo(f"wrote {table}")
+
+
 @prior.command("pretrain")
 @click.argument("study", metavar="STUDY.toml", type=_PATH)
 @click.option("--name", required=True, help="What training.warm_start will call it.")

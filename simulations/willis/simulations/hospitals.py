@@ -15,7 +15,7 @@ from pathlib import Path
 from willis.client.cohort import Cohort, read_cohort, split
 from willis.client.site import SiteSettings, read_site
 from willis.client.store import build_store, open_store
-from willis.shared.errors import StudyError
+from willis.shared.errors import StateError, StudyError
 from willis.shared.secure_sum.identity import NodeKey
 from willis.shared.study import Study
 from willis.shared.whole_file import write_whole
@@ -95,6 +95,26 @@ def prepare(study: Study, run: Path, found: Survey, *, show: Show) -> Hospitals:
             own = read_cohort(settings.cohort)
             build_store(own, study.patch, settings.store, seed=study.seed, progress=advance)
     return Hospitals(folder, training, held_out)
+
+
+def lay_out_patients(study: Study, out: Path, *, show: Show) -> dict[str, Path]:
+    """Draw the virtual patients of every site of a study; return each site's table.
+
+    Leaves ``NAME/cohort.csv`` for every site, and ``held_out.csv`` with the patients of no site.
+
+    Raises:
+        StateError: The folder is not empty.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise StateError(f"{out} is not empty; name a new folder for the patients")
+    names = [site.name for site in study.federation.sites]
+    with show.task(f"drawing patients of {len(names)} virtual sites") as advance:
+        table = make_cohort(study, names, folder=out / "images", progress=advance)
+    training, held_out = split(read_cohort(table), study.use.held_out, seed=study.seed)
+    write_table(held_out, out / "held_out.csv")
+    for name in names:
+        write_table(training.at(name), out / name / "cohort.csv")
+    return {name: out / name / "cohort.csv" for name in names}
 
 
 def prepared(study: Study, run: Path) -> Hospitals | None:
