@@ -26,6 +26,14 @@ from willis.shared.patch import LabelledPatches
 from willis.shared.prior.draw import draw_patches
 from willis.shared.recipe_plans import AppearancePlan
 from willis.shared.recipes.appearance.posterior import posterior
+from willis.shared.recipes.appearance.question import (
+    FURTHEST,
+    LENGTH,
+    AppearanceQuestion,
+    covariance_of,
+    measured,
+    standardised,
+)
 from willis.shared.recipes.appearance.statistics import (
     CALIBRE,
     CELLS,
@@ -41,63 +49,18 @@ from willis.shared.recipes.demands import check_one_image_channel, plan_of
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 
-LENGTH = N_STATISTICS + len(GROUPS)
 _WEIGHTS = {"level": 1.0, "bands": 0.8, "profile": 0.5, "calibre": 0.7, "squares": 0.5}
-_FURTHEST = 3.0  # standard deviations of the prior's that a patch's statistic counts at most
+_ASKED = {
+    "centre": (N_STATISTICS,),
+    "scale": (N_STATISTICS,),
+    "weight": (LENGTH,),
+    "covariance": (N_STATISTICS, N_STATISTICS),
+}  # an order's arrays
 
 
 def uninformed(units: float) -> PooledMean:
     """Return the answer of sites that told nothing: what is learned from it is the null control."""
     return PooledMean(np.zeros(LENGTH), np.inf, units)
-
-
-@dataclass(frozen=True, eq=False)
-class AppearanceQuestion:
-    """One subject's mean statistics and squares, counted from the prior's mean.
-
-    Attributes:
-        centre: Public mean of each statistic over the prior's draws.
-        scale: Public standard deviation of it, or ``recipe.reach`` / 3; 0 where it is not asked for.
-        weight: Factor of every coordinate.
-    """
-
-    centre: Float[ndarray, " statistic"]
-    scale: Float[ndarray, " statistic"]
-    weight: Float[ndarray, " coordinate"]
-
-    @property
-    def length(self) -> int:
-        """One coordinate a statistic, one a group of them."""
-        return LENGTH
-
-    def vector(self, patches: LabelledPatches) -> Float[Tensor, " coordinate"]:
-        """Return the subject's vector, of norm at most 1; a statistic that no patch tells counts 0."""
-        if len(patches) == 0:
-            return torch.zeros(LENGTH)
-        values = np.stack([_measured(patch) for patch in patches.numpy()])
-        vector = self.weight * features(standardised(values, self.centre, self.scale))
-        return torch.from_numpy(vector / max(1.0, float(np.linalg.norm(vector)) * (1 + 1e-6))).float()
-
-
-def standardised(
-    values: Float[ndarray, "*patch statistic"],
-    centre: Float[ndarray, " statistic"],
-    scale: Float[ndarray, " statistic"],
-) -> Float[ndarray, "*patch statistic"]:
-    """Count statistics from the centre in scales, at most 3; NaN where missing or not asked for."""
-    asked = np.where(scale > 0, scale, np.nan)
-    return np.clip((values - centre) / asked, -_FURTHEST, _FURTHEST)
-
-
-def features(scores: Float[ndarray, "patch statistic"]) -> Float[ndarray, " coordinate"]:
-    """Return means over patches, then by group the mean square less 1; 0 for what no patch tells."""
-    squares = [_mean(scores[:, group].reshape(-1, 1) ** 2 - 1) for group in GROUPS]
-    return np.concatenate([_mean(scores), *squares])
-
-
-def _mean(scores: Float[ndarray, "patch statistic"]) -> Float[ndarray, " statistic"]:
-    told = np.isfinite(scores)
-    return np.where(told, scores, 0).sum(0) / np.maximum(told.sum(0), 1)
 
 
 class AppearanceRecipe:
@@ -114,20 +77,20 @@ class AppearanceRecipe:
     def start(self) -> dict[str, np.ndarray]:
         """Return the public moments and weights, and a look that is the prior's."""
         drawn = _prior(self._study, self._plan.simulations, "appearance", "moments")
-        values = np.stack([_measured(patch) for patch in drawn.numpy()])
+        values = np.stack([measured(patch) for patch in drawn.numpy()])
         told = np.isfinite(values).mean(0) >= self._plan.told
         centre, scale = _moments(values, told)
         for looks in (LEVEL, CELLS):  # in image units; bands and calibres are logarithms
-            wider = np.maximum(scale[looks], self._plan.reach / _FURTHEST)
+            wider = np.maximum(scale[looks], self._plan.reach / FURTHEST)
             scale[looks] = np.where(told[looks], wider, 0)
-        scores = np.nan_to_num(standardised(values, centre, scale))
+        scores = standardised(values, centre, scale)
         weight = _weights(scale > 0)
         bound = self._plan.bound * float(np.linalg.norm(weight[:N_STATISTICS]))
         state = {
             "centre": centre,
             "scale": scale,
             "weight": weight / bound,
-            "covariance": scores.T @ scores / len(scores),
+            "covariance": covariance_of(scores),
             "answer": np.zeros(LENGTH),
             "precision": np.zeros(1),
             "mean": np.zeros(N_STATISTICS),
@@ -137,7 +100,7 @@ class AppearanceRecipe:
 
     def order(self, state: Arrays, *, number: int) -> dict[str, np.ndarray]:
         """Return what makes the question; the same in every round."""
-        return {name: np.asarray(state[name]) for name in ("centre", "scale", "weight")}
+        return {name: np.asarray(state[name]) for name in _ASKED}
 
     def question(self, order: Arrays, *, number: int) -> AppearanceQuestion:
         """Return the question.
@@ -145,15 +108,14 @@ class AppearanceRecipe:
         Raises:
             StudyError: The order's arrays are not this recipe's.
         """
-        wanted = {"centre": (N_STATISTICS,), "scale": (N_STATISTICS,), "weight": (LENGTH,)}
-        _check(order, wanted, error=StudyError)
-        centre, scale, weight = (np.asarray(order[name], np.float64) for name in wanted)
+        _check(order, _ASKED, error=StudyError)
+        centre, scale, weight, covariance = (np.asarray(order[name], np.float64) for name in _ASKED)
         if not ((scale >= 0).all() and (weight >= 0).all()):
             raise StudyError(
                 "an order of recipe appearance needs scales and weights of at least 0, "
                 f"got {min(scale.min(), weight.min())}"
             )
-        return AppearanceQuestion(centre, scale, weight)
+        return AppearanceQuestion(centre, scale, weight, covariance, self._plan.distrust)
 
     def learn(self, state: Arrays, answer: PooledMean, *, number: int) -> dict[str, np.ndarray]:
         """Return the state with the answer averaged in (by precision) and the look that it tells of."""
@@ -236,10 +198,6 @@ class AppearanceSampler:
         log_odds = np.nansum(score**2 - ((score - mean) / spread) ** 2, axis=1) / 2
         odds = np.exp(log_odds - log_odds.max())
         return candidates[int(generator.choice(len(odds), p=odds / odds.sum()))]
-
-
-def _measured(patch: Float[ndarray, " channel *space"]) -> Float[ndarray, " statistic"]:
-    return measure(patch[0], patch[-1] > 0).values
 
 
 def _moments(
