@@ -112,11 +112,10 @@ def test_the_printed_traceback_of_a_refusal_tells_no_text():
 
 
 def test_the_log_tells_an_errors_causes_by_type(caplog):
+    error = StateError(PATIENT)
+    error.__cause__ = KeyError(PATIENT)
     with caplog.at_level(logging.ERROR), pytest.raises(Refusal), wall():
-        try:
-            raise KeyError(PATIENT)
-        except KeyError as fault:
-            raise StateError(PATIENT) from fault
+        raise error
     assert json.loads(caplog.records[-1].getMessage())["error"] == ["StateError", "KeyError"]
     assert PATIENT not in caplog.text
 

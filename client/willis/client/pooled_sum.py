@@ -11,6 +11,7 @@ from willis.client.chance import Chance
 from willis.client.private_sum import private_sum
 from willis.client.sampling import draw_units
 from willis.client.store import PatchStore
+from willis.client.wall import without_text
 from willis.shared.errors import StudyError
 from willis.shared.networks.build import public_generator
 from willis.shared.patch import LabelledPatches
@@ -79,8 +80,12 @@ def unit_vectors(
     for patches in unit_patches(store, study, chance):
         try:
             vector = _asked(question, patches)
-        except Exception:
-            logger.exception("recipe %s fails on a unit, which counts as nothing", study.recipe.name)
+        except Exception as fault:
+            logger.error(
+                "recipe %s fails on a unit, which counts as nothing: %s",
+                study.recipe.name,
+                without_text(fault),
+            )
             vector = torch.zeros(question.length)
         yield vector
 

@@ -1,15 +1,43 @@
 """A hospital's own settings and limits: ``site.toml``. Nothing of it leaves the hospital but the name."""
 
 import stat
+from datetime import datetime, time
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator
 
-from willis.shared.errors import SiteRefused, StateError
+from willis.shared.errors import OutsideHours, SiteRefused, StateError
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.secure_sum.identity import NodeIdentity, NodeKey, Roster
 from willis.shared.settings import Settings, read_toml
 from willis.shared.study import Name, Study
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+Hours = Annotated[str, StringConstraints(pattern=rf"^{_CLOCK}-{_CLOCK}$")]
+
+
+class HubLink(Settings):
+    """The one place that a site's node connects to.
+
+    Attributes:
+        address: ``host:port``; the site connects outward, nothing connects to it.
+        ca: Certificate of the authority that vouches for the hub.
+    """
+
+    address: str = Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[1-9][0-9]{0,4}$")
+    ca: Path = Path("ca.crt")
+
+    @property
+    def host(self) -> str:
+        """The hub's name or address."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The hub's port."""
+        return int(self.address.rpartition(":")[2])
 
 
 class SiteSettings(Settings):
@@ -38,6 +66,10 @@ class SiteSettings(Settings):
         peers: Public key (PEM or OpenSSH) of every site of such a study, this one included, by name. Get
             them from the hospitals, not from the coordinator: whoever hands them out can read every sum.
         threads: CPU threads for training; None takes what torch takes.
+        hub: Where the site's node connects to; a simulation has none.
+        bundles: SHA-256 of the app bundles that may run here; None is the installed Willis' own alone.
+        protocols: Values of ``training.protocol`` that the site takes part in.
+        hours: Local times, such as ``20:00-06:00``, in which the site begins a round; None is always.
     """
 
     name: Name
@@ -56,6 +88,18 @@ class SiteSettings(Settings):
     key: Path | None = None
     peers: dict[Name, str] = Field(default_factory=dict)
     threads: int | None = Field(default=None, ge=1, le=1024)
+    hub: HubLink | None = None
+    bundles: tuple[Digest, ...] | None = None
+    protocols: tuple[Literal["local", "pooled"], ...] = ("local", "pooled")
+    hours: tuple[Hours, ...] | None = None
+
+    @field_validator("hours")
+    @classmethod
+    def _hours_have_a_length(cls, hours: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for span in hours or ():
+            if len(set(span.split("-"))) == 1:
+                raise ValueError("must not end when they begin; leave hours out for always")
+        return hours
 
     @property
     def store(self) -> Path:
@@ -66,6 +110,11 @@ class SiteSettings(Settings):
     def ledger(self) -> Path:
         """The site's ledger."""
         return self.ledger_file or self.state / "ledger.sqlite"
+
+    @property
+    def optout(self) -> Path:
+        """The pseudonyms that no draw may meet, one a line; kept by ``willis site optout``."""
+        return self.state / "optout.txt"
 
     def signer(self) -> NodeKey:
         """Return the key that signs for the site.
@@ -111,6 +160,11 @@ class SiteSettings(Settings):
             raise SiteRefused(
                 "the study shares the noise among sites (federation.secure), the site's shared_noise is off"
             )
+        if study.training.protocol not in self.protocols:
+            raise SiteRefused(
+                f"the study's training.protocol is {study.training.protocol}, "
+                f"the site takes part in {', '.join(self.protocols) or 'none'}"
+            )
         secure = study.federation.secure
         if secure is not None and secure.colluders < self.least_colluders:
             raise SiteRefused(
@@ -124,6 +178,20 @@ class SiteSettings(Settings):
         ):
             if not asked <= allowed * (1 + 1e-9):
                 raise SiteRefused(f"the study's {what} is {asked:g}, the site allows at most {allowed:g}")
+
+    def check_hours(self, now: datetime) -> None:
+        """Refuse to begin a round at this local time.
+
+        Raises:
+            OutsideHours: The site has hours, and this is none of them.
+        """
+        if self.hours is not None and not any(_within(span, now.time()) for span in self.hours):
+            raise OutsideHours(f"it is {now:%H:%M}, the site begins rounds at {', '.join(self.hours)} only")
+
+
+def _within(span: str, now: time) -> bool:
+    start, end = (time.fromisoformat(part) for part in span.split("-"))
+    return start <= now < end if start < end else now >= start or now < end
 
 
 def read_site(path: Path) -> SiteSettings:
@@ -139,5 +207,6 @@ def read_site(path: Path) -> SiteSettings:
         "state": base / settings.state,
         "ledger_file": None if settings.ledger_file is None else base / settings.ledger_file,
         "key": None if settings.key is None else base / settings.key,
+        "hub": settings.hub and settings.hub.model_copy(update={"ca": base / settings.hub.ca}),
     }
     return settings.model_copy(update=paths)

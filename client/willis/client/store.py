@@ -11,14 +11,14 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32
+from jaxtyping import Float, Float16, Float32, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from willis.client.patches import cut_patches, load_subject
 from willis.shared.errors import CohortError, StateError
 from willis.shared.patch import PatchSpec
 from willis.shared.settings import Settings
+from willis.shared.whole_file import write_whole
 
 FORMAT = 1
 THREADS = 2
@@ -45,6 +46,7 @@ class Index(Settings):
         spec_digest: SHA-256 of the spec.
         n_subjects: Subjects in the file.
         patches: Name of the file beside the index.
+        subjects: :func:`subject_mark` of every subject in the file, in its order; none in an older store.
     """
 
     format: int
@@ -53,6 +55,7 @@ class Index(Settings):
     spec_digest: str
     n_subjects: int = Field(ge=1)
     patches: str = Field(pattern=r"^patches-[0-9a-f]{16}\.npy$")
+    subjects: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,6 +76,7 @@ class PatchStore:
 
     index: Index
     _patches: Float16[np.ndarray, "patch channel *space"] = field(repr=False)
+    _kept: Int[np.ndarray, " subject"] | None = field(default=None, repr=False)
 
     @property
     def spec(self) -> PatchSpec:
@@ -82,7 +86,7 @@ class PatchStore:
     @property
     def n_subjects(self) -> int:
         """Subjects; they are numbered from 0 in the cohort's order."""
-        return self.index.n_subjects
+        return self.index.n_subjects if self._kept is None else len(self._kept)
 
     @property
     def per_subject(self) -> int:
@@ -93,6 +97,12 @@ class PatchStore:
     def n_patches(self) -> int:
         """Patches of all subjects."""
         return self.n_subjects * self.per_subject
+
+    def leave_out(self, left_out: Collection[int]) -> "PatchStore":
+        """Return the store without some subjects, numbered as in the file; its index has a key of its own."""
+        kept = np.array([place for place in range(self.index.n_subjects) if place not in left_out], dtype=int)
+        key = hashlib.sha256(json.dumps([self.index.key, kept.tolist()]).encode()).hexdigest()
+        return PatchStore(self.index.model_copy(update={"key": key}), self._patches, kept)
 
     def bag(
         self, subject_index: int, k: int, rng: np.random.Generator
@@ -130,6 +140,9 @@ class PatchStore:
         return self._flipped(rng.choice(self.n_patches, size=n, replace=n > self.n_patches), rng)
 
     def _flipped(self, chosen: np.ndarray, rng: np.random.Generator) -> Float[Tensor, "patch channel *space"]:
+        if self._kept is not None:
+            subject, own = np.divmod(chosen, self.per_subject)
+            chosen = self._kept[subject] * self.per_subject + own
         patches = self._patches[chosen].astype(np.float32)
         for axis in range(2, patches.ndim) if self.spec.flips else ():
             turned = rng.random(len(patches)) < 0.5
@@ -194,6 +207,11 @@ def build_store(
     return open_store(folder)
 
 
+def subject_mark(key: str, name: str) -> str:
+    """Return what stands for a pseudonym in the index of a store with this key."""
+    return hashlib.sha256(f"{key}:{name}".encode()).hexdigest()
+
+
 def _index(cohort: Cohort, spec: PatchSpec, seed: int) -> Index:
     digest = spec.digest()
     key = hashlib.sha256(json.dumps([FORMAT, digest, cohort.content_digest(), seed]).encode()).hexdigest()
@@ -204,6 +222,7 @@ def _index(cohort: Cohort, spec: PatchSpec, seed: int) -> Index:
         spec_digest=digest,
         n_subjects=len(cohort),
         patches=f"patches-{key[:16]}.npy",
+        subjects=tuple(subject_mark(key, subject.name) for subject in cohort.subjects),
     )
 
 
@@ -267,19 +286,7 @@ def _write(folder: Path, index: Index, subjects: Iterator[np.ndarray], *, progre
         part.replace(folder / index.patches)
     finally:
         part.unlink(missing_ok=True)
-    _write_index(folder, index)
+    write_whole(folder / "index.json", index.model_dump_json(indent=2).encode())
     for old in folder.glob("patches-*.npy"):
         if old.name != index.patches:
             old.unlink(missing_ok=True)
-
-
-def _write_index(folder: Path, index: Index) -> None:
-    part = folder / "index.part"
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(index.model_dump_json(indent=2))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(folder / "index.json")
-    finally:
-        part.unlink(missing_ok=True)

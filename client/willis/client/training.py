@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from willis.client.adversaries import Adversaries
 from willis.client.chance import Chance
 from willis.client.ledger import Ledger
+from willis.client.opt_out import opted_out, without
 from willis.client.pooled_sum import pooled_sum, rehearse
 from willis.client.randomness import SecretRandom
 from willis.client.site import SiteSettings
@@ -30,6 +32,7 @@ from willis.shared.update import (
     difference,
     state_from_arrays,
 )
+from willis.shared.wire_precision import bound_before_rounding, narrowed
 
 
 def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
@@ -64,7 +67,7 @@ def train_round(order: RoundOrder, settings: SiteSettings) -> SiteAnswer:
             memory.keep(done)
         ledger.settle(done.reservation)
         return SiteAnswer(
-            arrays=arrays_from_state(done.answer),
+            arrays=narrowed(arrays_from_state(done.answer), study, settings.name),
             site=settings.name,
             round=order.round,
             order_digest=order.digest(),
@@ -77,14 +80,15 @@ def accept(order: RoundOrder, settings: SiteSettings) -> tuple[Study, PatchStore
     """Return an order's study, and the patches that it is about, where the site's law allows both.
 
     Raises:
-        SiteRefused: The study is outside the site's law, or has no such round.
-        StateError: The patches are not usable.
+        SiteRefused: The study is outside the site's law or hours, or has no such round.
+        StateError: The patches, or the list of who opted out, are not usable.
     """
     study = parse_study(order.study_json, where="the order's study")
     settings.check_study(study)
+    settings.check_hours(datetime.now())
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    store = open_store(settings.store)
+    store = without(open_store(settings.store), opted_out(settings.optout))
     _check_store(store, study, settings)
     if order.round > study.training.rounds:
         raise SiteRefused(f"round {order.round} was asked for, the study has {study.training.rounds}")
@@ -182,6 +186,6 @@ def _work(
         )
         moved = difference(arrays_from_state(adversaries.generator.state_dict()), order.arrays)
         bound = min(study.federation.update_norm, settings.max_update_norm)
-        return adversaries.memory(), clip_update(moved, bound)
+        return adversaries.memory(), clip_update(moved, bound_before_rounding(bound, study))
 
     return train

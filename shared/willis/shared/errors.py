@@ -7,6 +7,7 @@
   x ReleaseError        a release is damaged or does not fit    -> fetch it again            (exit 2)
   x BudgetExhausted     the next step costs more than agreed    -> stop, or agree anew       (exit 1)
   x SiteRefused         a site's own law says no                -> ask the site              (exit 1)
+    x OutsideHours      the site trains at other hours          -> ask again in its hours    (exit 1)
   x UpdateRefused       an update is not sound                  -> see the site's log        (exit 1)
   x QuorumMissed        too few sites answered in time          -> resume when they are back (exit 1)
   x Unreachable         a peer or a machine part is not there   -> see the message           (exit 3)
@@ -78,6 +79,12 @@ class SiteRefused(WillisError):
     """The site's own law says no: too few subjects, an unknown study, too loose a budget."""
 
     code = "site-refuses"
+
+
+class OutsideHours(SiteRefused):
+    """The site answers no round at this hour."""
+
+    code = "hours"
 
 
 class UpdateRefused(WillisError):

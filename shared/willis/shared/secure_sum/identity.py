@@ -55,6 +55,19 @@ class NodeKey:
         """Return a new Ed25519 key, from the operating system's randomness."""
         return cls(Ed25519PrivateKey.generate())
 
+    @classmethod
+    def fresh_p384(cls) -> "NodeKey":
+        """Return a new key on P-384, as Flower's SuperNodes need it."""
+        return cls(ec.generate_private_key(ec.SECP384R1()))
+
+    def openssh(self) -> bytes:
+        """Return the private key as OpenSSH writes it, without a password: for the site's own disk only."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+
     def pem(self) -> bytes:
         """Return the private key as PEM, without a password: for the site's own disk only."""
         return self._key.private_bytes(
@@ -65,16 +78,19 @@ class NodeKey:
 
     @classmethod
     def read(cls, pem: bytes) -> "NodeKey":
-        """Read a private key: PEM without a password.
+        """Read a private key: PEM (PKCS 8) or OpenSSH's own form, without a password.
 
         Raises:
             StudyError: It is not that, or on another curve.
         """
         try:
-            key = serialization.load_pem_private_key(pem, None)
+            ours = b"BEGIN OPENSSH PRIVATE KEY" in pem.partition(b"\n")[0]
+            load = serialization.load_ssh_private_key if ours else serialization.load_pem_private_key
+            key = load(pem, None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as fault:
             raise StudyError(
-                f"cannot read the site's private key: {type(fault).__name__}; it is PEM"
+                f"cannot read the site's private key: {type(fault).__name__}; it is PEM or OpenSSH's form, "
+                "without a password"
             ) from fault
         NodeIdentity(key.public_key())
         assert isinstance(key, ec.EllipticCurvePrivateKey | Ed25519PrivateKey)

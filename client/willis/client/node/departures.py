@@ -1,0 +1,140 @@
+"""What leaves through the SuperNode: errors as codes, every reply counted before and after it goes.
+
+It stands in for the state, the object store and the two calls that Flower's SuperNode sends with.
+"""
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import ConfigRecord, Error, Message
+from flwr.common.constant import ErrorCode
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_type_from_object_content,
+    iterate_object_tree,
+)
+
+from willis.client.node.audit import AuditLog, Fact
+from willis.shared.errors import WillisError
+
+_PATIENCE_S = 30.0  # for the last bytes of an error on their way from the app's process
+_MOST_HEADER = 8_192
+
+Insert = Callable[[Message, Any, Any], None]
+Send = Callable[..., tuple[set[str], str]]
+Push = Callable[..., None]
+
+
+def word_of(code: int) -> str:
+    """Return the word that stands for a Flower error outside the hospital; no text of it leaves."""
+    names = {value: name for name, value in vars(ErrorCode).items() if isinstance(value, int)}
+    return names.get(code, WillisError.code).lower().replace("_", "-")
+
+
+class CodedState:
+    """Flower's node state, whose error replies carry a code in place of their reason.
+
+    Args:
+        state: Flower's.
+        store: Flower's object store, where the error's bytes lie.
+        insert: Flower's own way to store a reply.
+    """
+
+    def __init__(self, state: Any, store: Any, insert: Insert) -> None:
+        self._state, self._store, self._insert = state, store, insert
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def get_messages_legacy(self, **asked: Any) -> list[Message]:
+        """Return messages as Flower does, each error's reason replaced by its code."""
+        return [self._coded(message) for message in self._state.get_messages_legacy(**asked)]
+
+    def _coded(self, message: Message) -> Message:
+        if not message.has_error():
+            return message
+        word = word_of(message.error.code)
+        coded = copy.copy(message)
+        coded.__dict__["_metadata"] = copy.copy(message.metadata)
+        coded.__dict__["_error"] = Error(message.error.code, word)
+        old = message.metadata.message_id
+        if message.error.reason != word:
+            self._await(old)
+            self._insert(coded, self._state, self._store)
+            self._state.delete_messages(message_ids=[old])
+            self._store.delete(old)
+        return coded
+
+    def _await(self, object_id: str) -> None:
+        until = time.monotonic() + _PATIENCE_S
+        while self._store.get(object_id) == b"" and time.monotonic() < until:
+            time.sleep(0.1)
+
+
+class Departures:
+    """Counts one batch of replies on their way out; used in place of Flower's object store.
+
+    A line ``leaving`` is on the disk before anything goes; ``left`` follows with bytes, and with the code of
+    a refusal or the epsilon that the cohort has paid so far. Where no line can be written, nothing leaves.
+
+    Args:
+        store: Flower's object store.
+        audit: The site's audit log.
+        send: Flower's call that announces a reply.
+        push: Flower's call that uploads one object of it.
+    """
+
+    def __init__(self, store: Any, audit: AuditLog, *, send: Send, push: Push) -> None:
+        self._store, self._audit, self._send, self._push = store, audit, send, push
+        self._leaving: dict[str, tuple[dict[str, Fact], list[str]]] = {}
+        self._bytes = self._objects = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def send(self, message: Message, tree: Any, *rest: Any) -> tuple[set[str], str]:
+        """Note that a reply is about to leave, then announce it."""
+        about = message.metadata
+        facts: dict[str, Fact] = {
+            "run": str(about.run_id),
+            "round": about.group_id,
+            "type": about.message_type,
+            "message": about.message_id,
+        }
+        self._audit.append("leaving", **facts)
+        told: dict[str, Fact] = {"error": message.error.reason} if message.has_error() else {}
+        identities = [one.object_id for one in iterate_object_tree(tree)]
+        self._leaving[about.message_id] = ({**facts, **told}, identities)
+        self._bytes = self._objects = 0
+        return self._send(message, tree, *rest)
+
+    def push(self, run: int, session: str, object_id: str, contents: bytes) -> None:
+        """Upload one object and count it."""
+        self._push(run, session, object_id, contents)
+        self._bytes += len(contents)
+        self._objects += 1
+
+    def delete(self, object_id: str) -> None:
+        """Note what left, as Flower forgets a reply, sent or not."""
+        if object_id in self._leaving:
+            facts, identities = self._leaving.pop(object_id)
+            for identity in identities:
+                facts |= facts_of(self._store.get(identity) or b"")
+            self._audit.append("left", **facts, objects=self._objects, bytes=self._bytes)
+        self._store.delete(object_id)
+
+
+def facts_of(content: bytes) -> dict[str, Fact]:
+    """Return what an object tells of a reply: the code of a refusal, or what the cohort has paid so far."""
+    if not content or get_object_type_from_object_content(content) != "ConfigRecord":
+        return {}
+    record = ConfigRecord.inflate(content)
+    if isinstance(record.get("refused"), str):
+        return {"refused": str(record["refused"])}
+    header = record.get("header")
+    if not isinstance(header, str) or not 0 < len(header) <= _MOST_HEADER:
+        return {}
+    values = json.loads(header)
+    return {"epsilon": values["spent"]["epsilon"], "ledger_head": values["ledger_head"]}
