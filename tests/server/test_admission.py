@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from willis.server.admission import Reason, UnsoundUpdate, check_origin, check_sum, check_update
+from willis.server.admission import (
+    Reason,
+    UnsoundUpdate,
+    admit_precision,
+    check_origin,
+    check_sum,
+    check_update,
+)
 from willis.shared.privacy import PrivacyBudget, PrivacySpent, PrivacyUnit, Relation
 from willis.shared.update import SiteAnswer
 
@@ -101,3 +108,44 @@ def test_a_sum_of_another_kind_is_refused(arrays, reason):
 
 def test_a_sound_sum_passes():
     check_sum({"sum": np.ones(3, np.float32)}, length=3, max_norm=2.0)  # sqrt(3) < 2
+
+
+HALF = {"federation": {"precision": "float16", "update_norm": 10.0}}
+
+
+@pytest.mark.parametrize(
+    ("precision", "value"),
+    [
+        ("float16", np.ones(2, np.float32)),
+        ("float16", np.ones(2, np.int16)),
+        ("float16", np.ones(2, np.dtype(">f2"))),
+        ("float16", [1.0, 1.0]),
+        ("float32", np.ones(2, np.float16)),
+    ],
+)
+def test_what_travelled_in_another_precision_than_the_studys_is_refused(tiny_study, precision, value):
+    study = tiny_study(federation={"precision": precision})
+    with pytest.raises(UnsoundUpdate, match=f"w: must be {precision}, got") as caught:
+        admit_precision({"w": value}, study, site="site-a")
+    assert caught.value.recorded == "update-dtype"
+
+
+def test_half_precision_is_widened_before_it_is_checked_and_merged(tiny_study):
+    # the largest move is 10 < 2^4 and travels as 2^15, so 2^11 on the wire is a move of 1
+    arrays = admit_precision(
+        {name: (value * 2**11).astype(np.float16) for name, value in sound().items()},
+        tiny_study(**HALF),
+        site="site-a",
+    )
+    assert {value.dtype for value in arrays.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(arrays["w"], sound()["w"])
+    check_update(arrays, like=MODEL, max_norm=10.0)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(np.inf, Reason.NOT_FINITE), (65504.0, Reason.NORM)])
+def test_half_precision_hides_nothing_from_the_checks(tiny_study, number, reason):
+    half = {name: value.astype(np.float16) for name, value in sound(b=np.array([number])).items()}
+    arrays = admit_precision(half, tiny_study(**HALF), site="site-a")
+    with pytest.raises(UnsoundUpdate) as caught:
+        check_update(arrays, like=MODEL, max_norm=10.0)
+    assert caught.value.reason is reason

@@ -6,7 +6,9 @@ import numpy as np
 
 from willis.shared.errors import UpdateRefused
 from willis.shared.privacy import PrivacyBudget, PrivacySpent
+from willis.shared.study import Study
 from willis.shared.update import SUM, Arrays, SiteAnswer, floating, norm
+from willis.shared.wire_precision import widened
 
 _ROUNDING = 1e-5  # relative; a site clips in its own arithmetic
 
@@ -77,6 +79,18 @@ def check_not_less(answer: SiteAnswer, *, before: PrivacySpent | None) -> None:
         )
 
 
+def admit_precision(arrays: Arrays, study: Study, *, site: str) -> Arrays:
+    """Return an answer's arrays as float32, where they travelled in the precision that the study says.
+
+    Raises:
+        UnsoundUpdate: They are of another type.
+    """
+    wanted = np.dtype(study.federation.precision)
+    for name, value in arrays.items():
+        _check_type(value, wanted, name)
+    return widened(arrays, study, site)
+
+
 def check_update(arrays: Arrays, *, like: Arrays, max_norm: float) -> None:
     """Refuse arrays that are not a bounded difference of the model's weights.
 
@@ -119,11 +133,16 @@ def _check_arrays(arrays: Arrays, wanted: Arrays, *, max_norm: float) -> None:
 
 
 def _check_array(value: object, model: np.ndarray, name: str) -> None:
-    if not (isinstance(value, np.ndarray) and value.dtype == np.float32):
-        found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise UnsoundUpdate(Reason.DTYPE, f"{name}: must be float32, got {found}")
+    value = _check_type(value, np.dtype(np.float32), name)
     if value.shape != model.shape:
         raise UnsoundUpdate(Reason.SHAPE, f"{name}: must have shape {model.shape}, got {value.shape}")
     bad = int(np.count_nonzero(~np.isfinite(value)))
     if bad:
         raise UnsoundUpdate(Reason.NOT_FINITE, f"{name}: {bad} of {value.size} numbers are not finite")
+
+
+def _check_type(value: object, wanted: np.dtype, name: str) -> np.ndarray:
+    if not (isinstance(value, np.ndarray) and value.dtype == wanted):
+        found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise UnsoundUpdate(Reason.DTYPE, f"{name}: must be {wanted}, got {found}")
+    return value

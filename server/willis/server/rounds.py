@@ -15,7 +15,7 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from willis.server import checkpoint as disk
-from willis.server.admission import UnsoundUpdate
+from willis.server.admission import UnsoundUpdate, admit_precision
 from willis.server.ballot import Ballot
 from willis.server.checkpoint import Checkpoint, RoundRecord
 from willis.server.ledger import SpendingBook
@@ -159,12 +159,13 @@ def _ask(
                 ballot.refused[site] = answer
                 continue
             ballot.enter_spending(answer, site=site, order=order, study=study, book=book)
-            protocol.check(answer.arrays, order=order.arrays, site=site)
+            arrays = admit_precision(answer.arrays, study, site=site)
+            protocol.check(arrays, order=order.arrays, site=site)
         except UnsoundUpdate as fault:
             logger.warning("round %d, site %s: %s", order.round, site, fault)
             ballot.refused[site] = fault.recorded
         else:
-            ballot.sound[site] = answer.arrays
+            ballot.sound[site] = arrays
             ballot.refused.pop(site, None)
 
 

@@ -1,8 +1,14 @@
 """Who takes part in a study, when a round counts, and how sums are added up: ``[federation]``."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from willis.shared.settings import Settings, refuse
 
@@ -45,6 +51,8 @@ class FederationPlan(Settings):
         update_norm: L2 bound of the difference that a site sends.
         minimum_subjects: A site with fewer refuses to train.
         secure: Secure aggregation, under ``training.protocol`` pooled; absent: every site adds all its noise.
+        precision: What a site's answer travels in, rounded after clipping and noise; the model that goes down
+            to the sites is float32 always. ``float32`` leaves a study's digest what it was without this key.
     """
 
     sites: tuple[SitePlan, ...] = Field(min_length=1)
@@ -53,6 +61,15 @@ class FederationPlan(Settings):
     update_norm: float = Field(default=100.0, gt=0)
     minimum_subjects: int = Field(default=1, ge=1)
     secure: SecurePlan | None = None
+    precision: Literal["float32", "float16"] = "float32"
+
+    @model_serializer(mode="wrap")
+    def _default_precision_unsaid(self, values_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the default, so that studies from before this key keep the digest sites agreed to."""
+        values = values_of(self)
+        if self.precision == "float32":
+            values.pop("precision", None)
+        return values
 
     @model_validator(mode="after")
     def _sane(self) -> "FederationPlan":
@@ -70,6 +87,11 @@ class FederationPlan(Settings):
             faults.append(
                 f"under secure aggregation twice the quorum must exceed the {len(names)} sites and the "
                 f"{self.secure.colluders} of secure.colluders together, got quorum {self.quorum}"
+            )
+        if self.secure is not None and self.precision != "float32":
+            faults.append(
+                'precision must be "float32" under secure aggregation, whose sums are whole 64-bit words, '
+                f'got "{self.precision}": leave out precision, or leave out secure'
             )
         refuse(faults)
         return self

@@ -99,7 +99,7 @@ class SiteAnswer:
 
     Attributes:
         arrays: ``local``: difference of the generator's floating-point weights, after minus before;
-            ``pooled``: the private sum, flat, under :data:`SUM`. float32.
+            ``pooled``: the private sum, flat, under :data:`SUM`. In the study's ``federation.precision``.
         site: The site's name.
         round: Of the order.
         order_digest: :meth:`RoundOrder.digest` of what was answered.

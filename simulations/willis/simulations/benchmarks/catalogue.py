@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from willis.simulations.benchmarks import critic_step
+from willis.simulations.benchmarks import critic_step, traffic
 from willis.simulations.benchmarks.report import Measured
 
 
@@ -22,4 +22,5 @@ class Bench:
 
 BENCHES = {
     "critic-step": Bench("a private critic step beside the non-private one and peers", critic_step.run),
+    "traffic": Bench("bytes and seconds of a round between processes, and the floor below", traffic.run),
 }
