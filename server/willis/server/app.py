@@ -6,6 +6,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from willis.server.publishing import publish
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StudyError, WillisError
 from willis.shared.recipes.catalogue import recipe_of
@@ -23,9 +24,11 @@ def main(grid: Grid, context: Context) -> None:
         study: Path of the study's TOML.
         run: The run's folder.
         resume: Continue the run in the folder.
+        publish: Make ``release/`` in the run's folder after the last round.
 
     Raises:
-        WillisError: As :func:`~willis.server.rounds.run_rounds`; also kept in ``server/failure.json``.
+        WillisError: As :func:`~willis.server.rounds.run_rounds` and
+            :func:`~willis.server.publishing.publish`; also kept in ``server/failure.json``.
     """
     missing = [key for key in ("study", "run") if not context.run_config.get(key)]
     if missing:
@@ -42,6 +45,8 @@ def main(grid: Grid, context: Context) -> None:
             initial=recipe_of(study).start(),
             resume=bool(context.run_config.get("resume", False)),
         )
+        if context.run_config.get("publish", False):
+            publish(folder, study)
     except WillisError as fault:
         failure.parent.mkdir(parents=True, exist_ok=True)
         write_whole(failure, json.dumps({"code": fault.code, "message": str(fault)}).encode())
