@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,13 @@ def inline(value: object) -> str:
     return json.dumps(value)
 
 
-@pytest.fixture
-def tiny_study_file(tmp_path: Path) -> Callable[..., Path]:
-    """Write the tiny study, with changes, as TOML; returns its path."""
+@pytest.fixture(scope="session")
+def tiny_study_file_in() -> Callable[..., Path]:
+    """Write the tiny study, with changes, as TOML into a folder; returns its path."""
 
-    def write(**changes: object) -> Path:
+    def write(folder: Path, **changes: object) -> Path:
         lines = [f"{key} = {inline(value)}" for key, value in merged(TINY, changes).items()]
-        path = tmp_path / "study.toml"
+        path = folder / "study.toml"
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -87,11 +88,25 @@ def tiny_study_file(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def phantom_cohort(tmp_path: Path) -> Callable[..., Path]:
-    """Write a cohort of phantom pictures; returns its table."""
+def tiny_study_file(tmp_path: Path, tiny_study_file_in: Callable[..., Path]) -> Callable[..., Path]:
+    """Write the tiny study, with changes, as TOML; returns its path."""
+    return partial(tiny_study_file_in, tmp_path)
 
-    def write(*, subjects: int = 8, sites: tuple[str, ...] = ("site-a", "site-b"), side: int = 24) -> Path:
-        folder = tmp_path / "export"
+
+@pytest.fixture
+def phantom_cohort(tmp_path: Path, phantom_cohort_in: Callable[..., Path]) -> Callable[..., Path]:
+    """Write a cohort of phantom pictures; returns its table."""
+    return partial(phantom_cohort_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def phantom_cohort_in() -> Callable[..., Path]:
+    """Write a cohort of phantom pictures into a folder; returns its table."""
+
+    def write(
+        place: Path, *, subjects: int = 8, sites: tuple[str, ...] = ("site-a", "site-b"), side: int = 24
+    ) -> Path:
+        folder = place / "export"
         folder.mkdir(exist_ok=True)
         lines = ["subject,site,image,label"]
         for number, site in enumerate(site for site in sites for _ in range(subjects)):
@@ -111,6 +126,11 @@ def phantom_cohort(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def keys_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every ledger key one of site and round, so that two runs can be compared bit for bit."""
+    fix_keys(monkeypatch)
+
+
+def fix_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See :func:`keys_by_round`; the same keys as ``federation/fixed_noise`` gives to processes."""
     from willis.client import ledger
 
     work, honest = threading.local(), ledger.Ledger.reserve
@@ -128,6 +148,14 @@ def keys_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ledger, "os", Keys())
     monkeypatch.setattr(ledger.Ledger, "reserve", reserve)
+
+
+@pytest.fixture(scope="module")
+def keys_by_round_for_module() -> Iterator[None]:
+    """As ``keys_by_round``, for a whole module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fix_keys(monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,8 @@ PLANTED = {
     "shared.recipes.voted_prior": [
         ("willis.shared.recipes.voted_prior.histogram", "willis.shared.recipes.voted_prior.recipe")
     ],
+    "client.node": [("willis.client.node.audit", "willis.client.node.command")],
+    "server.hub": [("willis.server.hub.settings", "willis.server.hub.command")],
     "shared.secure_sum": [("willis.shared.secure_sum.terms", "willis.shared.secure_sum.agreement")],
     "shared.export": [("willis.shared.export.whole_folder", "willis.shared.export.npz")],
     "client": [("willis.client.sampling", "willis.client.app")],

@@ -18,10 +18,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--out", required=True, type=_PATH, help="The run's folder; new, unless --resume.")
 @click.option(
     "--engine",
-    type=click.Choice(["local", "ray"]),
+    type=click.Choice(["local", "ray", "processes"]),
     default="local",
     show_default=True,
-    help="local: in this process. ray: Flower's own simulation engine, for many sites or several GPUs.",
+    help="local: in this process. ray: Flower's own simulation engine, for many sites or several GPUs. "
+    "processes: a real hub and real sites, with TLS and keys.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
@@ -37,7 +38,7 @@ def simulate(
     cohort: Path | None,
     virtual: int,
     out: Path,
-    engine: Literal["local", "ray"],
+    engine: Literal["local", "ray", "processes"],
     resume: bool,
     evaluate: bool,
     workers: int,
@@ -206,10 +207,27 @@ def run_critic_step(*, quick: bool, out: Path | None, as_json: bool) -> None:
     \b
     Example: willis bench run critic-step
     """
+    _measure("critic-step", quick=quick, out=out, as_json=as_json)
+
+
+@run_bench.command("traffic")
+@click.option("--quick", is_flag=True, help="100k parameters, one round of each kind; about 3 minutes.")
+@click.option("--out", type=_PATH, help="A folder for traffic.json and .md; printed alone otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run_traffic(*, quick: bool, out: Path | None, as_json: bool) -> None:
+    """Bytes and seconds of a round between real processes, and the floor below.
+
+    \b
+    Example: willis bench run traffic --quick
+    """
+    _measure("traffic", quick=quick, out=out, as_json=as_json)
+
+
+def _measure(name: str, *, quick: bool, out: Path | None, as_json: bool) -> None:
     from willis.simulations.benchmarks.catalogue import BENCHES
     from willis.simulations.benchmarks.report import as_markdown, write
 
-    result = BENCHES["critic-step"].run(quick)
+    result = BENCHES[name].run(quick)
     if out is not None:
         write(result, out)
     click.echo(json.dumps(result.values()) if as_json else as_markdown(result))

@@ -24,10 +24,11 @@ from willis.shared.synthesis import export_pairs
 from willis.shared.update import Arrays
 from willis.simulations.hospitals import Hospitals, prepare, prepared, survey
 from willis.simulations.local_grid import LocalGrid
+from willis.simulations.process_engine import run_with_processes
 from willis.simulations.progress import Show
 from willis.simulations.ray_engine import run_with_ray
 
-Engine = Literal["local", "ray"]
+Engine = Literal["local", "ray", "processes"]
 _EXPORTED = 200  # synthetic pairs written as files; `willis synthesize` draws any number
 _ROWS: tuple[Row, ...] = ("real", "synthetic", "prior")
 
@@ -73,7 +74,8 @@ def simulate(
         out: The run's folder; new or empty unless ``resume``.
         cohort: Real subjects.
         virtual: Number of virtual sites.
-        engine: ``local`` in this process; ``ray`` under ``flwr run`` with Flower's simulation engine.
+        engine: ``local`` in this process; ``ray`` under ``flwr run`` with Flower's simulation engine;
+            ``processes`` with a real hub and real sites.
         resume: Continue the run in ``out``.
         evaluate: Whether to take step 4.
         workers: Sites that train at the same time in the local engine, one thread each.
@@ -96,7 +98,7 @@ def simulate(
     release = _released(out) if resume else None
     if release is None:
         _train(study, out, hospitals, initial=initial, engine=engine, workers=workers, show=show)
-        release = publish(out, study)
+        release = _released(out) or publish(out, study)
     if not (out / "synthetic").exists():
         export_pairs(release, out / "synthetic", n=_EXPORTED, seed=study.seed, form="nnunet")
     scores = None
@@ -172,13 +174,20 @@ def _train(
             run_with_ray(out / "study.toml", out, sites=hospitals.folder, resume=resume)
             advance(total, total)
             return
+
+        def on_round(record: RoundRecord) -> None:
+            advance(record.round, total)
+
+        if engine == "processes":
+            advance(0, total)
+            run_with_processes(
+                out / "study.toml", out, sites=hospitals.folder, resume=resume, on_round=on_round
+            )
+            return
         nodes: list[UserConfig] = [
             {"site-settings": str(hospitals.folder / site.name / "site.toml")}
             for site in study.federation.sites
         ]
-
-        def on_round(record: RoundRecord) -> None:
-            advance(record.round, total)
 
         advance(0, total)
         threads = torch.get_num_threads()

@@ -1,0 +1,191 @@
+"""A hub and its sites as processes on this machine, which tests disturb: killed, asked, looked into."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from willis.client.cohort import read_cohort
+from willis.client.ledger import Ledger, LedgerRow
+from willis.client.node.keys import make_keys
+from willis.client.node.programs import states
+from willis.client.site import read_site
+from willis.client.store import build_store
+from willis.client.training import open_ledger
+from willis.server.checkpoint import RoundRecord
+from willis.server.hub.folder import HubFolder, make_hub
+from willis.server.hub.programs import how_it_is
+from willis.server.hub.runs import HubRun
+from willis.server.hub.settings import HubSettings
+from willis.server.hub.sites import register_site
+from willis.server.hub.start import start_study, wait_for
+from willis.shared.errors import WillisError
+from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
+from willis.shared.study import Study, read_study
+
+FIXED_NOISE = Path(__file__).parent / "fixed_noise"
+PATIENCE_S = 240.0
+
+
+class Federation:
+    """A hub and the sites of one study; every site's cap allows many runs.
+
+    Args:
+        folder: Empty; gets ``hub/``, ``NAME/`` for every site, ``logs/``.
+        study: TOML file.
+        table: Cohort of all sites.
+        fixed_noise: Whether every reservation's key follows from site and round.
+    """
+
+    def __init__(self, folder: Path, study: Path, table: Path, *, fixed_noise: bool = False) -> None:
+        self.folder, self.study_path, self.study = folder, study, read_study(study)
+        local = IPv4Address("127.0.0.1")
+        ports = {"port": free_port(), "inner_port": free_port()}
+        self.hub: HubFolder = make_hub(folder / "hub", HubSettings(host="localhost", listen=local, **ports))
+        self.sites = {site.name: folder / site.name for site in self.study.federation.sites}
+        for name, place in self.sites.items():
+            make_site(place, name, self.study, table, hub=self.hub)
+        environment = flower_environment(folder / "flwr") | {"OMP_NUM_THREADS": "1"}
+        if fixed_noise:
+            environment["PYTHONPATH"] = f"{FIXED_NOISE}{os.pathsep}{environment['PYTHONPATH']}"
+        self._keeper = Keeper(
+            [
+                Program(
+                    "hub",
+                    (script("willis"), "hub", "up", str(self.hub.path)),
+                    environment,
+                    folder / "logs" / "hub.jsonl",
+                    ready=lambda: how_it_is(self.hub) is not None,
+                ),
+                *(
+                    Program(
+                        name,
+                        (script("willis"), "site", "run", str(place)),
+                        environment,
+                        folder / "logs" / f"{name}.jsonl",
+                    )
+                    for name, place in self.sites.items()
+                ),
+            ]
+        )
+
+    @contextmanager
+    def alive(self) -> Iterator["Federation"]:
+        """Keep it up for as long as the block lasts."""
+        try:
+            self._keeper.start(patience_s=PATIENCE_S)
+            for name, place in self.sites.items():
+                register_site(self.hub, name, place / f"{name}.pub")
+            yield self
+        finally:
+            self._keeper.stop()
+
+    def start(self, *, resume: bool = False) -> HubRun:
+        """Submit the study."""
+        return start_study(self.hub, self.study_path, resume=resume)
+
+    def finish(self, run: HubRun, *, on_round: Callable[[RoundRecord], None] = lambda record: None) -> HubRun:
+        """Wait for the release, resuming as often as a run ends without one."""
+        until = time.monotonic() + 4 * PATIENCE_S
+        while True:
+            try:
+                wait_for(self.hub, run, on_round=on_round)
+            except WillisError:
+                assert time.monotonic() < until, f"no release of {run.name}: {run.failure()}"
+                run = self.start(resume=True)
+            else:
+                return run
+
+    def pid(self, what: str) -> int | None:
+        """Return a program's process id: ``superlink``, ``superexec``, ``nginx``, ``serverapp``, and with
+        ``@NAME`` a site's ``supernode``, ``superexec`` or ``clientapp``; None where it is not there now."""
+        program, at, site = what.partition("@")
+        if program == "serverapp":
+            return _descendant(self.pid("superexec"), "flwr-serverapp")
+        if program == "clientapp":
+            return _descendant(self.pid(f"superexec@{site}"), "flwr-clientapp")
+        if at:
+            known = states(read_site(self.sites[site] / "site.toml")) or {}
+        else:
+            known = (how_it_is(self.hub) or {}).get("programs") or {}
+        found = known.get(program)
+        return found["pid"] if isinstance(found, dict) else None  # pyright: ignore
+
+    def kill(self, what: str, *, not_this: int | None = None) -> int:
+        """Kill -9 a program as soon as it is there; return its process id."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            pid = self.pid(what)
+            if pid is not None and pid != not_this:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pid = None
+                else:
+                    return pid
+            assert time.monotonic() < until, f"{what} never came"
+            time.sleep(0.05)
+
+    def payments(self, site: str) -> list[LedgerRow]:
+        """Return a site's ledger, its chain verified."""
+        settings = read_site(self.sites[site] / "site.toml")
+        with open_ledger(settings, self.study) as ledger:
+            ledger.verify()
+            return ledger.rows()
+
+    def ledger(self, site: str) -> Ledger:
+        """Open a site's ledger."""
+        return open_ledger(read_site(self.sites[site] / "site.toml"), self.study)
+
+    def texts(self) -> Iterator[tuple[Path, bytes]]:
+        """Yield what lies at the hub, and what the sites log and audit: all that may be read by others."""
+        own = [place / part for place in self.sites.values() for part in ("logs", "audit.jsonl", "flwr")]
+        for root in (self.hub.path, self.folder / "logs", *own):
+            for path in [root] if root.is_file() else sorted(root.rglob("*")):
+                if path.is_file():
+                    yield path, path.read_bytes()
+
+
+def make_site(place: Path, name: str, study: Study, table: Path, *, hub: HubFolder) -> None:
+    """Make a site's folder: its law, which allows this study many times, its keys and its patches."""
+    place.mkdir(parents=True)
+    make_keys(place, name)
+    (place / "site.toml").write_text(
+        f'name = "{name}"\ncohort = {json.dumps(str(table))}\nstate = "."\ncohort_key = "{name}"\n'
+        f'key = "node.key"\nepsilon_cap = 1000.0\ndelta = {study.privacy.delta!r}\n'
+        f'studies = ["{study.digest()}"]\nthreads = 1\n'
+        f'[hub]\naddress = "{hub.settings.address}"\nca = {json.dumps(str(hub.authority[1]))}\n',
+        encoding="utf-8",
+    )
+    settings = read_site(place / "site.toml")
+    build_store(read_cohort(table).at(name), study.patch, settings.store, seed=study.seed)
+
+
+def _descendant(root: int | None, word: str) -> int | None:
+    """Return a process under another whose command line has a word."""
+    if root is None:
+        return None
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text(errors="replace").rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            parents[int(path.parent.name)] = int(parent)
+    for pid in sorted(parents):
+        above = pid
+        while above in parents and above != root:
+            above = parents[above]
+        if above == root and pid != root:
+            try:
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if word.encode() in line:
+                return pid
+    return None

@@ -1,0 +1,166 @@
+"""Every process of a federation killed in a round, twice: it ends, with the same model, paid once.
+
+Two federations at a time, for most of it is waiting. Noise is fixed, so the model of an undisturbed run in
+one process is what every disturbed one must come to, bit for bit.
+"""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import UserConfig
+from living_federation import PATIENCE_S, Federation, make_site
+
+from willis.client.app import app as client_app
+from willis.client.ledger import LedgerRow
+from willis.server.checkpoint import Checkpoint, load
+from willis.server.hub.folder import make_hub
+from willis.server.hub.runs import HubRun
+from willis.server.hub.settings import HubSettings
+from willis.server.rounds import run_rounds
+from willis.shared.recipes.catalogue import recipe_of
+from willis.shared.release import read_release
+from willis.shared.study import read_study
+from willis.simulations.local_grid import LocalGrid
+
+pytestmark = [pytest.mark.federation, pytest.mark.timeout(2400)]
+
+FIRST = ("clientapp@site-a", "superlink", "nginx", "superexec@site-a")
+SECOND = ("supernode@site-a", "serverapp", "superexec")
+
+
+@dataclass(frozen=True)
+class Survived:
+    """A study whose federation was disturbed.
+
+    Attributes:
+        killed: Process ids, in order.
+        state: After the last round.
+        payments: Of this run, by site.
+        run: The hub's.
+    """
+
+    killed: tuple[int, int]
+    state: Checkpoint
+    payments: dict[str, list[LedgerRow]]
+    run: HubRun
+
+
+def disturbed(federation: Federation, what: str) -> Survived:
+    """Run the study; kill a program in the first round, and its successor in a later one."""
+    killed: list[int] = []
+    run = federation.start()
+
+    def disturb() -> None:
+        at_work = wait_for_work(federation, not_this=None)
+        killed.append(federation.kill(what))
+        wait_until(lambda: bool(run.rounds()), "the first round's end")
+        wait_for_work(federation, not_this=at_work)
+        killed.append(federation.kill(what, not_this=killed[0]))
+
+    hand = threading.Thread(target=disturb)
+    hand.start()
+    ended = federation.finish(run)
+    hand.join(PATIENCE_S)
+    assert ended.path == run.path
+    state = load(run.path / "server", study_digest=federation.study.digest())
+    payments = {
+        site: [row for row in federation.payments(site) if row.purpose.startswith(f"{state.run}/")]
+        for site in federation.sites
+    }
+    return Survived((killed[0], killed[1]), state, payments, run)
+
+
+def wait_for_work(federation: Federation, *, not_this: int | None) -> int:
+    """Wait until a site trains; return that process' id."""
+    found: list[int] = []
+
+    def there() -> bool:
+        pid = federation.pid("clientapp@site-a")
+        if pid is not None and pid != not_this:
+            found.append(pid)
+        return bool(found)
+
+    wait_until(there, "a site at work")
+    return found[0]
+
+
+def wait_until(true, what: str) -> None:
+    until = time.monotonic() + 2 * PATIENCE_S
+    while not true():
+        assert time.monotonic() < until, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory, tiny_study_file_in, phantom_cohort_in):
+    """Study and cohort for the whole module."""
+    folder = tmp_path_factory.mktemp("kills")
+    return folder, tiny_study_file_in(folder), phantom_cohort_in(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trial, keys_by_round_for_module) -> Checkpoint:
+    """The same study in one process, nothing killed."""
+    folder, study_path, table = trial
+    study = read_study(study_path)
+    hub = make_hub(folder / "nobody", HubSettings(host="localhost", port=18444))
+    places = [folder / "quiet" / site.name for site in study.federation.sites]
+    for place in places:
+        make_site(place, place.name, study, table, hub=hub)
+    nodes: list[UserConfig] = [{"site-settings": str(place / "site.toml")} for place in places]
+    return run_rounds(
+        LocalGrid(client_app, nodes, workers=1),
+        study,
+        folder=folder / "quiet" / "run",
+        initial=recipe_of(study).start(),
+    )
+
+
+@pytest.fixture(scope="module")
+def survivors(trial) -> dict[str, Future[Survived]]:
+    """Every kind of kill, in two federations at the same time."""
+    folder, study_path, table = trial
+    found: dict[str, Future[Survived]] = {what: Future() for what in (*FIRST, *SECOND)}
+
+    def one(name: str, kinds: tuple[str, ...]) -> None:
+        federation = Federation(folder / name, study_path, table, fixed_noise=True)
+        with federation.alive():
+            for what in kinds:
+                try:
+                    found[what].set_result(disturbed(federation, what))
+                except BaseException as fault:
+                    found[what].set_exception(fault)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(one, "first", FIRST), pool.submit(one, "second", SECOND)]:
+            done.result()
+    return found
+
+
+@pytest.mark.parametrize("what", [*FIRST, *SECOND])
+def test_killed_twice_a_study_still_ends_the_same_and_pays_once(what, survivors, undisturbed):
+    survived = survivors[what].result(timeout=0)
+    assert survived.killed[0] != survived.killed[1]
+    assert survived.state.round == undisturbed.round == 3
+    assert survived.state.model.keys() == undisturbed.model.keys()
+    for name, array in undisturbed.model.items():
+        np.testing.assert_array_equal(survived.state.model[name], array, err_msg=name)
+    for site, rows in survived.payments.items():
+        purposes = [row.purpose.partition("/")[2] for row in rows]
+        assert purposes == ["round-1", "round-2", "round-3"], f"{site} paid {purposes}"
+        assert all(row.settled for row in rows)
+    release = read_release(survived.run.release)
+    assert release.spent.epsilon <= 8.0
+
+
+def test_the_hub_counts_what_the_sites_paid(survivors):
+    for survived in (one.result(timeout=0) for one in survivors.values()):
+        spent = survived.run.facts(None)["spent"]
+        assert isinstance(spent, dict)
+        assert set(spent) == {"site-a", "site-b"}
+        assert all(Path(survived.run.path).stat().st_mtime > 0 for _ in spent)
