@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from willis.client.cohort import read_cohort
 from willis.client.ledger import Ledger, LedgerRow
@@ -108,12 +109,11 @@ class Federation:
             return _descendant(self.pid("superexec"), "flwr-serverapp")
         if program == "clientapp":
             return _descendant(self.pid(f"superexec@{site}"), "flwr-clientapp")
+        told: Any = how_it_is(self.hub)
+        known: Any = told and told["programs"]
         if at:
-            known = states(read_site(self.sites[site] / "site.toml")) or {}
-        else:
-            known = (how_it_is(self.hub) or {}).get("programs") or {}
-        found = known.get(program)
-        return found["pid"] if isinstance(found, dict) else None  # pyright: ignore
+            known = states(read_site(self.sites[site] / "site.toml"))
+        return known[program]["pid"] if known and program in known else None
 
     def kill(self, what: str, *, not_this: int | None = None) -> int:
         """Kill -9 a program as soon as it is there; return its process id."""

@@ -8,7 +8,6 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,13 +153,8 @@ def test_killed_twice_a_study_still_ends_the_same_and_pays_once(what, survivors,
         purposes = [row.purpose.partition("/")[2] for row in rows]
         assert purposes == ["round-1", "round-2", "round-3"], f"{site} paid {purposes}"
         assert all(row.settled for row in rows)
-    release = read_release(survived.run.release)
-    assert release.spent.epsilon <= 8.0
-
-
-def test_the_hub_counts_what_the_sites_paid(survivors):
-    for survived in (one.result(timeout=0) for one in survivors.values()):
-        spent = survived.run.facts(None)["spent"]
-        assert isinstance(spent, dict)
-        assert set(spent) == {"site-a", "site-b"}
-        assert all(Path(survived.run.path).stat().st_mtime > 0 for _ in spent)
+    told = survived.run.facts(None)["spent"]
+    assert isinstance(told, dict)
+    assert set(told) == {"site-a", "site-b"}
+    # A ledger adds up over all runs of its cohort, and the release tells what the sites told.
+    assert read_release(survived.run.release).spent.epsilon == pytest.approx(max(told.values()))

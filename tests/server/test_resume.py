@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from willis.server import checkpoint as disk
 from willis.server.rounds import run_rounds
 from willis.shared.errors import QuorumMissed, StateError
+from willis.shared.known_arrays import completed
 from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
 from willis.shared.study import Study
 from willis.shared.update import RoundOrder, SiteAnswer, digest
@@ -42,7 +43,7 @@ def a_study(*, rounds: int = 3) -> Study:
 
 def a_grid(*, names=tuple(TARGETS), refuses_in: int | None = None) -> LocalGrid:
     """Sites that go half the way to their targets; the first may refuse in one round."""
-    app = ClientApp()
+    app, held = ClientApp(), {}
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
@@ -53,7 +54,9 @@ def a_grid(*, names=tuple(TARGETS), refuses_in: int | None = None) -> LocalGrid:
     def train(message: Message, context: Context) -> Message:
         site = str(context.node_config["site"])
         sent = {name: value.numpy() for name, value in message.content.array_records["generator"].items()}
-        order = RoundOrder.read(str(message.content.config_records["order"]["header"]), sent)
+        letter = message.content.config_records["order"]
+        sent = held[site] = completed(sent, json.loads(str(letter["kept"])), held.get(site, {}))
+        order = RoundOrder.read(str(letter["header"]), sent)
         if site == "east" and order.round == refuses_in:
             return Message(RecordDict({"wall": ConfigRecord({"refused": "budget"})}), reply_to=message)
         move = ((TARGETS[site] - sent["w"]) / 2).astype(np.float32)

@@ -13,6 +13,7 @@ from willis.server import checkpoint as disk
 from willis.server.ledger import SpendingBook
 from willis.server.rounds import run_rounds
 from willis.shared.errors import QuorumMissed
+from willis.shared.known_arrays import completed
 from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
 from willis.shared.study import Study
 from willis.shared.update import RoundOrder, SiteAnswer, digest
@@ -61,7 +62,7 @@ def answer(site: str, order: RoundOrder, **changes) -> SiteAnswer:
 
 def a_grid(names=tuple(TARGETS), grid: type[LocalGrid] = LocalGrid, **behaviours: Behaviour) -> LocalGrid:
     """A grid whose sites answer soundly, but for those with a behaviour of their own."""
-    app = ClientApp()
+    app, held = ClientApp(), {}
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
@@ -73,7 +74,9 @@ def a_grid(names=tuple(TARGETS), grid: type[LocalGrid] = LocalGrid, **behaviours
     def train(message: Message, context: Context) -> Message:
         site = str(context.node_config["site"])
         arrays = {name: value.numpy() for name, value in message.content.array_records["generator"].items()}
-        order = RoundOrder.read(str(message.content.config_records["order"]["header"]), arrays)
+        letter = message.content.config_records["order"]
+        held[site] = completed(arrays, json.loads(str(letter["kept"])), held.get(site, {}))
+        order = RoundOrder.read(str(letter["header"]), held[site])
         reply = behaviours[site](order) if site in behaviours else answer(site, order)
         return Message(packed(reply) if isinstance(reply, SiteAnswer) else reply, reply_to=message)
 

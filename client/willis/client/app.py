@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from willis.client import secure_round, training
+from willis.client.held_order import held_arrays, hold
 from willis.client.site import SiteSettings, read_site
 from willis.client.wall import Refusal, wall
 from willis.shared.errors import StateError, StudyError
+from willis.shared.known_arrays import completed
 from willis.shared.secure_sum.request import ORDERED, StepRequest
 from willis.shared.settings import parse
 from willis.shared.study import read_study
@@ -30,9 +33,7 @@ def hello(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Answer a round's order with the difference of the generator's weights."""
-    return _through_the_wall(
-        message, lambda: _pack(training.train_round(_unpack(message), settings_of(context)))
-    )
+    return _through_the_wall(message, lambda: _pack(_train(message, settings_of(context))))
 
 
 @app.train("secure")
@@ -82,19 +83,34 @@ def _answer_step(message: Message, settings: SiteSettings) -> RecordDict:
     if not isinstance(payload, bytes):
         raise StudyError("a step's payload must be bytes")
     asked = parse(request, StepRequest, where="the step")
-    order = _unpack(message) if asked.step in ORDERED else None
+    order = _unpack(message, settings) if asked.step in ORDERED else None
     answer = secure_round.answer_step(asked, payload, order, settings)
     header = "" if answer.paid is None else answer.paid.header()
     return RecordDict({"answer": ConfigRecord({"payload": answer.payload, "header": header})})
 
 
-def _unpack(message: Message) -> RoundOrder:
+def _train(message: Message, settings: SiteSettings) -> SiteAnswer:
+    order = _unpack(message, settings)
+    answer = training.train_round(order, settings)
+    hold(_run_folder(order, settings), order.arrays)
+    return answer
+
+
+def _unpack(message: Message, settings: SiteSettings) -> RoundOrder:
     try:
-        header = message.content.config_records["order"]["header"]
+        letter = message.content.config_records["order"]
         arrays = {name: value.numpy() for name, value in message.content.array_records["generator"].items()}
+        order = RoundOrder.read(str(letter["header"]), arrays)
+        kept = json.loads(str(letter.get("kept", "{}")))
     except (KeyError, ValueError, TypeError) as fault:
         raise StudyError("the message holds no order") from fault
-    return RoundOrder.read(str(header), arrays)
+    if not kept:
+        return order
+    return replace(order, arrays=completed(arrays, kept, held_arrays(_run_folder(order, settings))))
+
+
+def _run_folder(order: RoundOrder, settings: SiteSettings) -> Path:
+    return settings.state / "runs" / order.run
 
 
 def _pack(answer: SiteAnswer) -> RecordDict:

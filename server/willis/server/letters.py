@@ -1,17 +1,28 @@
 """What travels in Flower's messages between coordinator and site: packed here, and read without trust."""
 
+import json
+from types import MappingProxyType
+
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from willis.server.admission import Reason, UnsoundUpdate
 from willis.shared.errors import UpdateRefused
+from willis.shared.known_arrays import Digests, what_changed
 from willis.shared.secure_sum.request import ORDERED, StepRequest
 from willis.shared.update import REFUSAL_CODES, RoundOrder, SiteAnswer
 
 
-def packed(order: RoundOrder) -> RecordDict:
-    """Return the letter that asks for a round's answer."""
-    arrays = ArrayRecord({name: Array(value) for name, value in order.arrays.items()})
-    return RecordDict({"generator": arrays, "order": ConfigRecord({"header": order.header()})})
+def packed(order: RoundOrder, *, known: Digests = MappingProxyType({})) -> RecordDict:
+    """Return the letter that asks for a round's answer.
+
+    Args:
+        order: The round's.
+        known: Digests of the arrays that the site has already, by name; those do not travel.
+    """
+    changed, kept = what_changed(order.arrays, known)
+    arrays = ArrayRecord({name: Array(value) for name, value in changed.items()})
+    words = ConfigRecord({"header": order.header(), "kept": json.dumps(kept)})
+    return RecordDict({"generator": arrays, "order": words})
 
 
 def packed_step(request: StepRequest, payload: bytes, order: RoundOrder) -> RecordDict:

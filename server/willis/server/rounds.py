@@ -15,13 +15,12 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from willis.server import checkpoint as disk
-from willis.server.admission import UnsoundUpdate, admit_precision
 from willis.server.ballot import Ballot
 from willis.server.checkpoint import Checkpoint, RoundRecord
 from willis.server.ledger import SpendingBook
-from willis.server.letters import answer_in, packed
+from willis.server.plain_asking import PlainAsking
 from willis.server.protocols import Pooled, RoundProtocol, protocol_of
-from willis.server.roll_call import RollCall, exchange
+from willis.server.roll_call import RollCall
 from willis.server.secure_asking import SecureAsking
 from willis.shared.errors import BudgetExhausted, QuorumMissed
 from willis.shared.study import Study
@@ -89,9 +88,8 @@ def _asking(grid: Grid, study: Study, protocol: RoundProtocol, *, folder: Path, 
     if study.federation.secure is not None and isinstance(protocol, Pooled):
         secure = SecureAsking(grid, study, folder=folder, book=book)
         return lambda order, nodes, ballot: secure.ask(order, nodes=nodes, protocol=protocol, ballot=ballot)
-    return lambda order, nodes, ballot: _ask(
-        grid, study, order, nodes=nodes, protocol=protocol, ballot=ballot, book=book
-    )
+    plain = PlainAsking(grid, study, protocol=protocol, book=book)
+    return lambda order, nodes, ballot: plain.ask(order, nodes=nodes, ballot=ballot)
 
 
 def _ask_all(
@@ -135,38 +133,6 @@ def _ask_all(
         seconds=time.monotonic() - started,
     )
     return record, ballot
-
-
-def _ask(
-    grid: Grid,
-    study: Study,
-    order: RoundOrder,
-    *,
-    nodes: Mapping[str, int],
-    protocol: RoundProtocol,
-    ballot: Ballot,
-    book: SpendingBook,
-) -> None:
-    """Send the order, take in what comes until the deadline; the ballot gets all of it."""
-    letters = dict.fromkeys(nodes, packed(order))
-    deadline_s = study.federation.deadline_s
-    for site, reply in exchange(
-        grid, letters, nodes=nodes, kind="train", number=order.round, deadline_s=deadline_s
-    ):
-        try:
-            answer = reply if isinstance(reply, str) else answer_in(reply)
-            if isinstance(answer, str):
-                ballot.refused[site] = answer
-                continue
-            ballot.enter_spending(answer, site=site, order=order, study=study, book=book)
-            arrays = admit_precision(answer.arrays, study, site=site)
-            protocol.check(arrays, order=order.arrays, site=site)
-        except UnsoundUpdate as fault:
-            logger.warning("round %d, site %s: %s", order.round, site, fault)
-            ballot.refused[site] = fault.recorded
-        else:
-            ballot.sound[site] = arrays
-            ballot.refused.pop(site, None)
 
 
 def _advance(state: Checkpoint, protocol: RoundProtocol, ballot: Ballot, record: RoundRecord) -> Checkpoint:

@@ -37,9 +37,7 @@ BRANCHES = {
     ),
     "report": Branch("willis.server.cli", "report", "One offline page about a run."),
     "prior": Branch("willis.simulations.cli", "prior", "Look at the public prior; train a warm start on it."),
-    "site": Branch(
-        "willis.client.node.command", "site", "One hospital: key, law, node, ledger."
-    ),
+    "site": Branch("willis.client.node.command", "site", "One hospital: key, law, node, ledger."),
     "hub": Branch("willis.server.hub.command", "hub", "The coordinator: kits, sites, runs, releases."),
     "bench": Branch("willis.simulations.cli", "bench", "Measurements, side by side with peers."),
 }

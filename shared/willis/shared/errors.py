@@ -9,6 +9,7 @@
   x SiteRefused         a site's own law says no                -> ask the site              (exit 1)
     x OutsideHours      the site trains at other hours          -> ask again in its hours    (exit 1)
   x UpdateRefused       an update is not sound                  -> see the site's log        (exit 1)
+  x OrderIncomplete     a site lacks what was not sent again    -> it is sent whole          (exit 1)
   x QuorumMissed        too few sites answered in time          -> resume when they are back (exit 1)
   x Unreachable         a peer or a machine part is not there   -> see the message           (exit 3)
 
@@ -91,6 +92,12 @@ class UpdateRefused(WillisError):
     """An update is not sound: names, shapes, type, finiteness or norm."""
 
     code = "update"
+
+
+class OrderIncomplete(WillisError):
+    """An order names arrays that the site does not hold; it is sent again whole."""
+
+    code = "incomplete"
 
 
 class QuorumMissed(WillisError):

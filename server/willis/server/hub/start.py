@@ -18,7 +18,7 @@ from willis.shared.whole_file import write_whole
 
 _END_S = 120.0  # Flower sees after about 60 s that a run's process is gone
 _LOOK_S = 1.0
-_ASK_S = 15.0
+_ASK_S = 30.0
 
 
 def start_study(hub: HubFolder, study_path: Path, *, resume: bool = False) -> HubRun:
