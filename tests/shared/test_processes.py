@@ -205,3 +205,13 @@ def test_a_stop_event_is_set_by_sigterm_and_handlers_come_back():
 def test_a_free_port_is_free_and_a_script_is_there():
     assert 1024 <= free_port() <= 65535
     assert Path(script("willis")).exists()
+
+
+def test_a_log_that_cannot_be_written_does_not_stall_the_program(program, tmp_path):
+    done = tmp_path / "done"
+    code = "import pathlib; [print('word ' * 100) for _ in range(2000)];"
+    wordy = program(f"{code} pathlib.Path({str(done)!r}).touch()")
+    wordy.log.mkdir(parents=True)  # a folder where the log should be
+    process = launch(wordy)
+    assert process.wait(20) == 0
+    assert done.exists()

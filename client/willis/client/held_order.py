@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from willis.shared.update import Arrays
-from willis.shared.whole_file import write_whole
+from willis.shared.whole_file import make_folder, write_whole
 
 _FILE = "order.safetensors"
 
@@ -28,7 +28,8 @@ def hold(run: Path, arrays: Arrays) -> None:
     """Keep an order's arrays in place of those before.
 
     Raises:
-        OSError: The disk is full or not writable.
+        StateError: The disk is full or not writable.
     """
+    make_folder(run, mode=0o700)
     whole = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in arrays.items()}
     write_whole(run / _FILE, save(whole), private=True)

@@ -1,4 +1,4 @@
-"""Who opted out: pseudonyms that no draw meets from now on. The list never leaves the hospital."""
+"""Who opted out: pseudonyms that no round that has yet to begin meets. The list never leaves the hospital."""
 
 from collections.abc import Collection
 from pathlib import Path

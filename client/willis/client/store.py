@@ -274,6 +274,7 @@ def _write(folder: Path, index: Index, subjects: Iterator[np.ndarray], *, progre
             f"the patch store needs {wanted / 1e9:.3g} GB, {folder} has {free / 1e9:.3g} GB free"
         )
     try:
+        part.touch(mode=0o600)
         with part.open("wb") as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": index.shape}
             np.lib.format.write_array_header_1_0(file, header)

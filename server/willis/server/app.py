@@ -1,17 +1,20 @@
 """Flower's door of the coordinator: reads where study and run are, and runs the rounds."""
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from flwr.app import Context
+from flwr.app import Context, UserConfig
 from flwr.serverapp import Grid, ServerApp
 
 from willis.server.publishing import publish
 from willis.server.rounds import run_rounds
-from willis.shared.errors import StudyError, WillisError
+from willis.shared.errors import StateError, StudyError, WillisError
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.study import read_study
-from willis.shared.whole_file import write_whole
+from willis.shared.whole_file import make_folder, write_whole
 
 app = ServerApp()
 
@@ -27,6 +30,8 @@ def main(grid: Grid, context: Context) -> None:
         publish: Make ``release/`` in the run's folder after the last round.
 
     Raises:
+        StudyError: The configuration names no study, or no run.
+        StateError: Another ServerApp is at work in the run's folder.
         WillisError: As :func:`~willis.server.rounds.run_rounds` and
             :func:`~willis.server.publishing.publish`; also kept in ``server/failure.json``.
     """
@@ -34,20 +39,36 @@ def main(grid: Grid, context: Context) -> None:
     if missing:
         raise StudyError(f"the run's configuration names no {' and no '.join(missing)}")
     folder = Path(str(context.run_config["run"]))
+    with _alone(folder / "server"):
+        _run(grid, folder, context.run_config)
+
+
+def _run(grid: Grid, folder: Path, config: UserConfig) -> None:
     failure = folder / "server" / "failure.json"
     failure.unlink(missing_ok=True)
     try:
-        study = read_study(Path(str(context.run_config["study"])))
+        study = read_study(Path(str(config["study"])))
         run_rounds(
             grid,
             study,
             folder=folder,
             initial=recipe_of(study).start(),
-            resume=bool(context.run_config.get("resume", False)),
+            resume=bool(config.get("resume", False)),
         )
-        if context.run_config.get("publish", False):
+        if config.get("publish", False):
             publish(folder, study)
     except WillisError as fault:
-        failure.parent.mkdir(parents=True, exist_ok=True)
         write_whole(failure, json.dumps({"code": fault.code, "message": str(fault)}).encode())
         raise
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a run: two coordinators of one run would each have the sites pay."""
+    make_folder(folder, mode=0o700)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise StateError(f"another ServerApp is at work in {folder.parent}; wait for its end") from fault
+        yield

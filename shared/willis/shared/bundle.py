@@ -12,6 +12,8 @@ from pathlib import Path
 
 from flwr.cli.build import build_fab_from_disk
 
+from willis.shared.whole_file import make_folder, write_whole
+
 _PYPROJECT = """\
 [build-system]
 requires = ["hatchling"]
@@ -44,9 +46,9 @@ _README = "# Willis\n\nThis bundle holds no code: its apps are those of the inst
 
 def write_bundle(folder: Path) -> None:
     """Write the bundle's two files, for ``flwr run``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pyproject.toml").write_text(_PYPROJECT.format(version=version("willis")), encoding="utf-8")
-    (folder / "README.md").write_text(_README, encoding="utf-8")
+    make_folder(folder)
+    write_whole(folder / "pyproject.toml", _PYPROJECT.format(version=version("willis")).encode())
+    write_whole(folder / "README.md", _README.encode())
 
 
 def bundle_digest() -> str:

@@ -29,6 +29,7 @@ _STEADY_S = 60.0  # after so long alive the pause is short again
 _STOP_S = 20.0
 _MOST_LOG_BYTES = 64 * 1024 * 1024
 _SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
+_LIBC = ctypes.CDLL(None)  # loaded here: after a fork, with threads about, it could wait for ever
 
 
 @dataclass(frozen=True)
@@ -235,17 +236,20 @@ def until_asked_to_stop() -> Iterator[threading.Event]:
 
 
 def _end_with_keeper() -> None:
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _write_lines(lines: IO[bytes], name: str, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with lines:
         for line in lines:
-            if log.exists() and log.stat().st_size > _MOST_LOG_BYTES:
-                log.replace(log.with_name(f"{log.name}.1"))
-            with log.open("a", encoding="utf-8") as sink:
-                sink.write(_as_json(name, line.decode(errors="replace").rstrip()) + "\n")
+            try:
+                if log.exists() and log.stat().st_size > _MOST_LOG_BYTES:
+                    log.replace(log.with_name(f"{log.name}.1"))
+                with log.open("a", encoding="utf-8") as sink:
+                    sink.write(_as_json(name, line.decode(errors="replace").rstrip()) + "\n")
+            except OSError as fault:  # the program must not stall on a full disk
+                logger.warning("a line of %s is lost: cannot write %s: %s", name, log, fault.strerror)
 
 
 def _as_json(name: str, text: str) -> str:

@@ -4,6 +4,8 @@ Everything that a federation has is there: ``hub/`` is a hub's folder, every ``s
 and each site are the commands that organisations run. Nothing listens but on the loopback.
 """
 
+import json
+import tomllib
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,7 +22,7 @@ from willis.server.hub.start import wait_for
 from willis.shared.errors import Unreachable
 from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
 from willis.shared.study import read_study
-from willis.shared.whole_file import make_folder
+from willis.shared.whole_file import make_folder, write_whole
 
 _START_S = 180.0
 
@@ -83,9 +85,10 @@ def _site_of(hub: HubFolder, folder: Path, name: str) -> Path:
     make_keys(folder, name)
     path = folder / "site.toml"
     text = path.read_text(encoding="utf-8")
-    if "[hub]" not in text:
-        link = f'\n[hub]\naddress = "{hub.settings.address}"\nca = "{hub.authority[1]}"\n'
-        path.write_text(text + link, encoding="utf-8")
+    if "hub" not in tomllib.loads(text):
+        ca = json.dumps(str(hub.authority[1]))
+        link = f'\n[hub]\naddress = "{hub.settings.address}"\nca = {ca}\n'
+        write_whole(path, (text + link).encode())
     return folder / f"{name}.pub"
 
 

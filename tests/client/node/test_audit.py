@@ -1,6 +1,7 @@
 """The audit log: append only, chained, private; a torn end is told, an altered line is found."""
 
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,3 +67,14 @@ def test_writers_at_once_keep_one_chain(log):
 def test_a_log_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(StateError, match="cannot write the audit log"):
         AuditLog(tmp_path / "nowhere" / "audit.jsonl").append("left")
+
+
+def test_half_a_line_is_an_error_and_cut_off_by_the_next(log, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, line: write(handle, line[:10]))
+    with pytest.raises(StateError, match="No space left"):
+        log.append("leaving", run="7")
+    monkeypatch.undo()
+    log.append("leaving", run="8")
+    assert [line["event"] for line in log.read()][-2:] == ["torn-line", "leaving"]
+    assert log.read()[-1]["run"] == "8"

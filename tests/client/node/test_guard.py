@@ -3,19 +3,20 @@
 import hashlib
 import importlib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.supercore.fab import Fab
 from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.nodestate import NodeStateFactory
 
 from willis.client.node import guard as guard_module
 from willis.client.node.audit import AuditLog
-from willis.client.node.departures import word_of
+from willis.client.node.departures import Departures, word_of
 from willis.client.node.guard import Guard, allowed_bundles, check_flower
 from willis.client.site import read_site
 from willis.shared.bundle import bundle_digest
@@ -117,6 +118,7 @@ class Node:
         vars(self.flower).update(vars(FLOWER))
         Guard(site, audit).install(self.flower)
         self.announced: list[Message] = []
+        self.times: list[float] = []
         self.objects: dict[str, bytes] = {}
 
     def reply(self, content: RecordDict | Error) -> None:
@@ -127,6 +129,7 @@ class Node:
     def push(self, *, known: frozenset[str] = frozenset()) -> None:
         def send(message, tree, runtime):
             self.announced.append(message)
+            self.times.append(runtime)
             every = {one.object_id for one in FLOWER.iterate_object_tree(tree)}
             return every - known, "session"
 
@@ -181,6 +184,63 @@ def test_an_answer_is_counted_with_what_was_paid_even_where_the_hub_has_its_part
     left = audit.read()[-1]
     assert (left["epsilon"], left["ledger_head"], left["run"]) == (1.25, "ab", "7")
     assert 200 < left["bytes"] == sum(map(len, node.objects.values()))
+
+
+def test_how_long_the_site_worked_does_not_leave(node, monkeypatch):
+    """Time grows with the number of subjects that were drawn."""
+    node.reply(RecordDict({"hello": ConfigRecord({"site": "north"})}))
+    monkeypatch.setattr(node.flower.time, "sleep", lambda seconds: None)
+    node.push()
+    assert node.times == [0.0]
+
+
+def test_an_upload_that_broke_off_is_counted(audit):
+    def broken(run, session, object_id, contents):
+        raise ConnectionError
+
+    leaving = Departures(None, audit, send=lambda *sent: (set(), ""), push=broken)
+    with pytest.raises(ConnectionError):
+        leaving.push(7, "session", "id", b"12345")
+    assert (leaving._bytes, leaving._objects) == (5, 1)
+
+
+class Known:
+    """A state that knows run 7, of this bundle."""
+
+    def __init__(self, digest: str = DIGEST) -> None:
+        self._run = SimpleNamespace(run_id=7, fab_hash=digest)
+
+    def get_run(self, run):
+        return self._run if run == 7 else None
+
+
+def test_a_run_that_was_let_in_is_left_aside_once_its_bundle_is_off_the_list(site, audit):
+    message = SimpleNamespace(metadata=SimpleNamespace(run_id=7))
+    receive = Guard(site, audit).receiving(lambda: (message, "tree"), Known())
+    assert receive() == (message, "tree")
+    site.write_text(f'{SITE}bundles = ["{"0" * 64}"]\n')
+    assert receive() is None
+    assert audit.read()[-1]["event"] == "bundle-refused"
+    message.metadata.run_id = 8  # unknown yet: its bundle is asked for first
+    assert receive() == (message, "tree")
+
+
+def test_a_site_toml_that_cannot_be_read_allows_nothing_and_ends_nothing(site, audit):
+    guard = Guard(site, audit)
+    site.write_text("name = ")
+    assert guard.allows(fetched(guard, Fab(DIGEST, CONTENT, {}))) is False
+
+
+@pytest.mark.parametrize("kind", ["flwr-agentapp", "flwr-model", "flwr-simulation", ""])
+def test_only_runs_of_a_serverapp_are_taken_part_in(site, audit, kind):
+    def ask(run):
+        return SimpleNamespace(primary_task_type=kind)
+
+    guard = Guard(site, audit)
+    with pytest.raises(RunNotRunningException):
+        guard.looking_up(ask)(7)
+    assert audit.read()[-1]["kind"] == kind
+    assert guard.looking_up(lambda run: SimpleNamespace(primary_task_type="flwr-serverapp"))(7)
 
 
 def test_what_cannot_be_audited_does_not_leave(node, audit):

@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,11 @@ def test_an_opt_out_between_reserving_and_drawing_is_paid_for_anew(site, tiny_st
 def test_the_list_is_read_back_as_written(tmp_path, names):
     write_opted_out(tmp_path / "state" / "optout.txt", names)
     assert opted_out(tmp_path / "state" / "optout.txt") == tuple(names)
+
+
+def test_two_clerks_at_once_are_both_heard(site):
+    names = [subject.name for subject in read_cohort(site.cohort).subjects][:4]
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(change, site, [name]) for name in names]:
+            done.result()
+    assert set(opted_out(site.optout)) == set(names)

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from willis.client.node.audit import AUDIT_FILE, AuditLog
 from willis.client.node.enrolment import enrol
-from willis.client.node.programs import _free_port, _listens, states
+from willis.client.node.programs import _listens, states
 from willis.client.node.spending import spending_of
 from willis.client.site import read_site
 from willis.shared.bundle import write_bundle
-from willis.shared.processes import Keeper, Program, flower_environment, script
+from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
 
@@ -89,7 +89,7 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         certificates(folder)
-        self.folder, self.port = folder, _free_port()
+        self.folder, self.port = folder, free_port()
         self.environment = flower_environment(folder / "flwr") | {"OMP_NUM_THREADS": "1"}
         (folder / "flwr").mkdir()
         (folder / "flwr" / "config.toml").write_text(

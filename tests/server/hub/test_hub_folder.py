@@ -127,3 +127,19 @@ def test_init_tells_a_machine_where_the_hub_is(tmp_path: Path) -> None:
     told = json.loads(ended.output)
     assert told["address"] == "hub.example.org:8443"
     assert len(told["authority"].split(":")) == 32
+
+
+def test_an_init_that_was_killed_can_be_run_again(tmp_path: Path) -> None:
+    settings = HubSettings(host="localhost", port=8443)
+    hub = make_hub(tmp_path / "hub", settings)
+    (hub.path / "hub.toml").unlink()  # killed before the last file
+    hub.authority[1].unlink()  # and between the authority's two
+    again = make_hub(tmp_path / "hub", settings)
+    assert again.authority[1].exists()
+
+
+def test_a_lost_authority_is_told_and_none_is_made_in_its_place(hub: HubFolder) -> None:
+    hub.authority[1].unlink()
+    with pytest.raises(StateError, match="restore ca/ from a backup"):
+        make_hub(hub.path, hub.settings)
+    assert not hub.authority[1].exists()

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, RecordDict, UserConfig
+from flwr.clientapp import ClientApp
 
+from willis.server import app as coordinator
 from willis.server.hub import start
 from willis.server.hub.folder import HubFolder
 from willis.server.hub.programs import how_it_is
@@ -19,6 +22,7 @@ from willis.shared.errors import BudgetExhausted, QuorumMissed, StateError, Stud
 from willis.shared.privacy import PrivacySpent
 from willis.shared.secure_sum.identity import NodeKey
 from willis.shared.study import Study, read_study
+from willis.simulations.local_grid import LocalGrid
 
 
 @pytest.fixture
@@ -171,6 +175,16 @@ def test_a_private_key_is_sent_back(hub: HubFolder, tmp_path: Path) -> None:
 
 
 def test_a_hub_whose_keeper_was_killed_is_down(hub: HubFolder) -> None:
-    told = {"pid": 2**22 + 1, "programs": {}}  # beyond what Linux gives
+    told = {"pid": os.getpid(), "programs": {}}  # its number is another process's by now
     (hub.path / "up.json").write_text(json.dumps(told))
     assert how_it_is(hub) is None
+
+
+def test_two_coordinators_of_one_run_are_one_too_many(run: HubRun) -> None:
+    with coordinator._alone(run.path / "server"):
+        context = Context(
+            1, 1, {}, RecordDict(), {"study": str(run.path / "study.toml"), "run": str(run.path)}
+        )
+        with pytest.raises(StateError, match="another ServerApp is at work"):
+            coordinator.app(LocalGrid(ClientApp(), []), context)
+    assert run.failure() is None

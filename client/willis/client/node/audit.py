@@ -4,6 +4,7 @@ One line of JSON an event, no patient data. Every line's hash covers its content
 line that is changed, taken out or put in between shows; the last hash, kept elsewhere, shows a cut end.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -88,7 +89,9 @@ def _write(handle: int, before: bytes, event: str, facts: dict[str, Fact]) -> by
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     content: dict[str, Fact] = {"at": now, "event": event, **facts, "previous": previous}
     line = json.dumps({**content, "hash": _hash(content)}).encode() + b"\n"
-    os.write(handle, line)
+    written = os.write(handle, line)
+    if written != len(line):  # the next line cuts it off
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(handle)
     return line
 

@@ -166,7 +166,7 @@ def ledger(folder: Path, as_json: bool) -> None:
 @click.option("--undo", is_flag=True, help="Take the names off the list.")
 @_JSON
 def optout(folder: Path, names: tuple[str, ...], *, undo: bool, as_json: bool) -> None:
-    """Leave subjects out of every draw from now on; what was drawn before cannot be undone.
+    """Leave subjects out of every round that has not begun; what was drawn before cannot be undone.
 
     NAME is a pseudonym as the cohort's table writes it.
 
@@ -181,7 +181,7 @@ def optout(folder: Path, names: tuple[str, ...], *, undo: bool, as_json: bool) -
     if as_json:
         click.echo(json.dumps({"opted_out": listed}))
     else:
-        click.echo(f"{len(listed)} subjects are left out of every draw from now on")
+        click.echo(f"{len(listed)} subjects are left out of every round that has not begun")
 
 
 def _tell(enrolled: "Enrolled", as_json: bool) -> None:

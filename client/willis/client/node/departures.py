@@ -108,13 +108,14 @@ class Departures:
         identities = [one.object_id for one in iterate_object_tree(tree)]
         self._leaving[about.message_id] = ({**facts, **told}, identities)
         self._bytes = self._objects = 0
-        return self._send(message, tree, *rest)
+        # How long the site worked tells how many subjects it drew, so no time leaves with a reply.
+        return self._send(message, tree, *(0.0 for _ in rest))
 
     def push(self, run: int, session: str, object_id: str, contents: bytes) -> None:
-        """Upload one object and count it."""
-        self._push(run, session, object_id, contents)
+        """Count one object and upload it; what broke off on its way is counted too."""
         self._bytes += len(contents)
         self._objects += 1
+        self._push(run, session, object_id, contents)
 
     def delete(self, object_id: str) -> None:
         """Note what left, as Flower forgets a reply, sent or not."""

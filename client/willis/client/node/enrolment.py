@@ -114,6 +114,7 @@ def own_cohort(settings: SiteSettings) -> Cohort:
 
 def _cut(settings: SiteSettings, study: Study, progress: Progress | None) -> PatchStore:
     make_folder(settings.state, mode=0o700)
+    settings.state.chmod(0o700)  # patients' patches: whoever made the folder
     return build_store(own_cohort(settings), study.patch, settings.store, seed=study.seed, progress=progress)
 
 

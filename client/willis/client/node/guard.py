@@ -18,9 +18,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from flwr.supercore.constant import TaskType
+from flwr.supercore.run import RunNotRunningException
+
 from willis.client.node.audit import AUDIT_FILE, AuditLog
 from willis.client.node.departures import CodedState, Departures
 from willis.client.site import SiteSettings, read_site
+from willis.client.wall import without_text
 from willis.shared.bundle import bundle_digest
 from willis.shared.errors import StateError, Unreachable, WillisError
 
@@ -50,7 +54,8 @@ class Guard:
     """Stands between Flower's SuperNode and the hub.
 
     Args:
-        site: Path of ``site.toml``; read again for every bundle, so that a changed list counts at once.
+        site: Path of ``site.toml``; read again for every message, so that a changed list counts at once, for
+            runs that were let in before too.
         audit: Where it is told.
     """
 
@@ -78,8 +83,43 @@ class Guard:
         """
         digest = hashlib.sha256(fab.content).hexdigest()
         asked, run = self._asked
-        if digest == fab.hash_str == asked and digest in allowed_bundles(read_site(self._site)):
-            return True
+        if digest == fab.hash_str == asked:
+            return self._on_the_list(digest, run=run)
+        return self._refuse(digest, run=run)
+
+    def looking_up(self, ask: Callable[[int], Any]) -> Callable[[int], Any]:
+        """Return Flower's call for a run, which refuses every kind but runs of a ServerApp."""
+
+        def ask_refusing(run: int) -> Any:
+            about = ask(run)
+            if about.primary_task_type != TaskType.SERVER_APP:
+                self._audit.append("run-refused", run=str(run), kind=str(about.primary_task_type))
+                raise RunNotRunningException
+            return about
+
+        return ask_refusing
+
+    def receiving(self, receive: Callable[[], Any], state: Any) -> Callable[[], Any]:
+        """Return Flower's call for a message, leaving aside those of runs whose bundle left the list."""
+
+        def receive_refusing() -> Any:
+            received = receive()
+            known = None if received is None else state.get_run(received[0].metadata.run_id)
+            if known is not None and not self._on_the_list(known.fab_hash, run=known.run_id):
+                return None
+            return received
+
+        return receive_refusing
+
+    def _on_the_list(self, digest: str, *, run: int) -> bool:
+        try:
+            if digest in allowed_bundles(read_site(self._site)):
+                return True
+        except StateError as fault:
+            logger.error("%s", without_text(fault))  # a site.toml that cannot be read allows nothing
+        return self._refuse(digest, run=run)
+
+    def _refuse(self, digest: str, *, run: int) -> bool:
         self._audit.append("bundle-refused", run=str(run), digest=digest)
         logger.error("bundle %s is not on the site's list; nothing of it is executed", digest[:12])
         return False
@@ -94,9 +134,15 @@ class Guard:
         whole: Any = flower
         pull, push, insert = whole._pull_and_store_message, whole._push_messages, whole._insert_message
 
-        def guarded_pull(*, get_fab: Callable[[str, int], Any], **rest: Any) -> Any:
+        def guarded_pull(*, get_fab: Any, get_run: Any, receive: Any, state: Any, **rest: Any) -> Any:
             rest["trusted_entities"] = _SITE_ITSELF
-            return pull(get_fab=self.fetching(get_fab), **rest)
+            return pull(
+                get_fab=self.fetching(get_fab),
+                get_run=self.looking_up(get_run),
+                receive=self.receiving(receive, state),
+                state=state,
+                **rest,
+            )
 
         def guarded_push(*, state: Any, object_store: Any, send: Any, push_object: Any) -> None:
             leaving = Departures(object_store, self._audit, send=send, push=push_object)

@@ -14,7 +14,7 @@ from willis.client.node.enrolment import SETTINGS_FILE
 from willis.client.node.keys import KEY_FILE, SECRET_FILE, check_private
 from willis.client.site import SiteSettings, read_site
 from willis.shared.errors import StateError
-from willis.shared.processes import Keeper, Program, flower_environment, script
+from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
 from willis.shared.whole_file import make_folder, write_whole
 
 _LOOPBACK = "127.0.0.1"
@@ -39,7 +39,7 @@ def keep_running(folder: Path, stop: threading.Event, *, on_end: Callable[[str, 
     settings = read_site(folder / SETTINGS_FILE)
     make_folder(settings.state, mode=0o700)
     with _alone(settings):
-        keeper = Keeper(site_programs(folder, settings, port=_free_port()), on_end=on_end)
+        keeper = Keeper(site_programs(folder, settings, port=free_port()), on_end=on_end)
         try:
             keeper.start(patience_s=_PATIENCE_S)
             told = None
@@ -126,12 +126,6 @@ def _without_proxy() -> dict[str, str]:
     there = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
     value = ",".join(filter(None, (there, _LOOPBACK, "localhost")))
     return {"NO_PROXY": value, "no_proxy": value}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return probe.getsockname()[1]
 
 
 def _listens(port: int) -> bool:

@@ -82,7 +82,7 @@ def register(folder: Path, keys: tuple[str, ...], *, as_json: bool) -> None:
         path = Path(file if equals else key)
         made.append(register_site(hub_folder, name if equals else path.stem, path))
     _say(
-        {"sites": [{"name": site.name, "node": site.node} for site in made]},
+        {"sites": [{"name": site.name} for site in made]},
         "\n".join(f"{site.name} is registered" for site in made),
         as_json=as_json,
     )

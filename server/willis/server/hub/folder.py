@@ -20,6 +20,12 @@ CONNECTION = "hub"
 IMAGE = "localhost/willis"
 USER = "willis"
 _FOLDERS = ("ca", "tls", "flwr", "sites", "runs", "logs", "units", "nginx")
+_FIRST = (
+    "superexec.secret",
+    "nginx.conf",
+    "compose.yaml",
+    "bundle",
+)  # of a killed `init`
 _UNFIT = frozenset("\"'$\\")
 
 
@@ -80,13 +86,16 @@ def make_hub(path: Path, settings: HubSettings) -> HubFolder:
     hub = HubFolder(path, settings)
     if (path / "hub.toml").exists():
         _check_same(open_hub(path), settings)
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and not {one.name for one in path.iterdir()} <= {*_FOLDERS, *_FIRST}:
         raise StateError(f"{path} holds something that is no hub; name a folder that is new or empty")
     for folder in (path, *(path / name for name in _FOLDERS)):
         make_folder(folder, mode=0o700)
         folder.chmod(0o700)
     key, certificate = hub.authority
-    if not (key.exists() and certificate.exists()):
+    if not certificate.exists():  # written last: without it no site trusts the key yet
+        if (path / "hub.toml").exists():
+            raise StateError(f"{certificate} is lost: restore ca/ from a backup; sites trust no other")
+        key.unlink(missing_ok=True)
         certificates.make_authority(key, certificate, host=settings.host)
     if not hub.secret.exists():
         write_whole(hub.secret, secrets.token_hex(32).encode(), private=True)

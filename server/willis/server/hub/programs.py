@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,12 +132,12 @@ def how_it_is(hub: HubFolder) -> dict[str, object] | None:
         told = json.loads((hub.path / "up.json").read_bytes())
     except FileNotFoundError:
         return None
-    with suppress(PermissionError):  # somebody else's: it is there
+    with (hub.path / "up.lock").open("a") as lock:  # a number of a process may be another's by now
         try:
-            os.kill(told["pid"], 0)
-        except ProcessLookupError:
-            return None
-    return told
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return told
+    return None
 
 
 @contextmanager

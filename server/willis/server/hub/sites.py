@@ -53,7 +53,7 @@ def register_site(hub: HubFolder, name: str, public_key: Path) -> RegisteredSite
         raise StateError(f"the key in {public_key} is {taken[0]}'s; every site makes its own")
     write_whole(hub.sites / f"{name}.pub", f"{line}\n".encode())
     node = register_node(hub, hub.sites / f"{name}.pub", name=name)
-    write_whole(hub.sites / f"{name}.json", json.dumps({"node": node}).encode())
+    write_whole(hub.sites / f"{name}.json", json.dumps({"node": node}).encode(), private=True)
     return RegisteredSite(name, node, line)
 
 
