@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -29,6 +29,7 @@ from willis.shared.processes import Keeper, Program, flower_environment, free_po
 from willis.shared.study import Study, read_study
 
 FIXED_NOISE = Path(__file__).parent / "fixed_noise"
+NO_NOISE = Path(__file__).parent / "no_noise"  # of secure sums; goes before all on a site's PYTHONPATH
 PATIENCE_S = 240.0
 
 
@@ -40,9 +41,20 @@ class Federation:
         study: TOML file.
         table: Cohort of all sites.
         fixed_noise: Whether every reservation's key follows from site and round.
+        environments: By site: what its programs' environment has more; PYTHONPATH is put in front.
+        running: Sites that are kept up; None is all.
     """
 
-    def __init__(self, folder: Path, study: Path, table: Path, *, fixed_noise: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        study: Path,
+        table: Path,
+        *,
+        fixed_noise: bool = False,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
+        running: Collection[str] | None = None,
+    ) -> None:
         self.folder, self.study_path, self.study = folder, study, read_study(study)
         local = IPv4Address("127.0.0.1")
         ports = {"port": free_port(), "inner_port": free_port()}
@@ -50,6 +62,8 @@ class Federation:
         self.sites = {site.name: folder / site.name for site in self.study.federation.sites}
         for name, place in self.sites.items():
             make_site(place, name, self.study, table, hub=self.hub)
+        if self.study.federation.secure:
+            introduce(self.sites)
         environment = flower_environment(folder / "flwr") | {"OMP_NUM_THREADS": "1"}
         if fixed_noise:
             environment["PYTHONPATH"] = f"{FIXED_NOISE}{os.pathsep}{environment['PYTHONPATH']}"
@@ -66,10 +80,11 @@ class Federation:
                     Program(
                         name,
                         (script("willis"), "site", "run", str(place)),
-                        environment,
+                        _with(environment, (environments or {}).get(name, {})),
                         folder / "logs" / f"{name}.jsonl",
                     )
                     for name, place in self.sites.items()
+                    if running is None or name in running
                 ),
             ]
         )
@@ -89,9 +104,15 @@ class Federation:
         """Submit the study."""
         return start_study(self.hub, self.study_path, resume=resume)
 
-    def finish(self, run: HubRun, *, on_round: Callable[[RoundRecord], None] = lambda record: None) -> HubRun:
+    def finish(
+        self,
+        run: HubRun,
+        *,
+        on_round: Callable[[RoundRecord], None] = lambda record: None,
+        patience_s: float = 4 * PATIENCE_S,
+    ) -> HubRun:
         """Wait for the release, resuming as often as a run ends without one."""
-        until = time.monotonic() + 4 * PATIENCE_S
+        until = time.monotonic() + patience_s
         while True:
             try:
                 wait_for(self.hub, run, on_round=on_round)
@@ -152,17 +173,33 @@ class Federation:
 
 def make_site(place: Path, name: str, study: Study, table: Path, *, hub: HubFolder) -> None:
     """Make a site's folder: its law, which allows this study many times, its keys and its patches."""
+    secure = study.federation.secure
     place.mkdir(parents=True)
     make_keys(place, name)
     (place / "site.toml").write_text(
         f'name = "{name}"\ncohort = {json.dumps(str(table))}\nstate = "."\ncohort_key = "{name}"\n'
         f'key = "node.key"\nepsilon_cap = 1000.0\ndelta = {study.privacy.delta!r}\n'
         f'studies = ["{study.digest()}"]\nthreads = 1\n'
-        f'[hub]\naddress = "{hub.settings.address}"\nca = {json.dumps(str(hub.authority[1]))}\n',
+        + (f"shared_noise = true\nleast_colluders = {secure.colluders}\n" if secure else "")
+        + f'[hub]\naddress = "{hub.settings.address}"\nca = {json.dumps(str(hub.authority[1]))}\n',
         encoding="utf-8",
     )
     settings = read_site(place / "site.toml")
     build_store(read_cohort(table).at(name), study.patch, settings.store, seed=study.seed)
+
+
+def introduce(sites: Mapping[str, Path]) -> None:
+    """Tell every site the public keys of all, as hospitals do among themselves."""
+    keys = {name: (place / f"{name}.pub").read_text(encoding="utf-8") for name, place in sites.items()}
+    peers = "".join(f"{name} = {json.dumps(key)}\n" for name, key in keys.items())
+    for place in sites.values():
+        with (place / "site.toml").open("a", encoding="utf-8") as law:
+            law.write(f"[peers]\n{peers}")
+
+
+def _with(environment: dict[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    paths = [part["PYTHONPATH"] for part in (more, environment) if "PYTHONPATH" in part]
+    return {**environment, **more} | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _descendant(root: int | None, word: str) -> int | None:

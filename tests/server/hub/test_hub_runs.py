@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flwr.app import Context, RecordDict, UserConfig
+from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
 from willis.server import app as coordinator
