@@ -106,6 +106,7 @@ def test_tests_run_after_style_and_types(checkout):
     assert calls[:3] == ["ruff check", "ruff format --check --quiet", "pyright "]
     assert calls[3].startswith("python -m pytest --cov=willis.shared --cov=willis.client --cov=willis.server")
     assert make(checkout, "test-slow")[0] == ["python -m pytest -m slow"]
+    assert make(checkout, "test-federation")[0] == ["python -m pytest -m federation --timeout 900"]
     assert make(checkout, "test-gpu")[0] == ["python -m pytest -m gpu"]
 
 
