@@ -1,9 +1,6 @@
 """Flower's door of the coordinator: reads where study and run are, and runs the rounds."""
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from flwr.app import Context, UserConfig
@@ -11,7 +8,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from willis.server.publishing import publish
 from willis.server.rounds import run_rounds
-from willis.shared.errors import StateError, StudyError, WillisError
+from willis.shared.errors import StudyError, WillisError
+from willis.shared.lock import held_alone
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.study import read_study
 from willis.shared.whole_file import make_folder, write_whole
@@ -39,7 +37,9 @@ def main(grid: Grid, context: Context) -> None:
     if missing:
         raise StudyError(f"the run's configuration names no {' and no '.join(missing)}")
     folder = Path(str(context.run_config["run"]))
-    with _alone(folder / "server"):
+    make_folder(folder / "server", mode=0o700)
+    refusal = f"another ServerApp is at work in {folder}; wait for its end"  # each would have the sites pay
+    with held_alone(folder / "server" / "lock", refusal):
         _run(grid, folder, context.run_config)
 
 
@@ -60,15 +60,3 @@ def _run(grid: Grid, folder: Path, config: UserConfig) -> None:
     except WillisError as fault:
         write_whole(failure, json.dumps({"code": fault.code, "message": str(fault)}).encode())
         raise
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a run: two coordinators of one run would each have the sites pay."""
-    make_folder(folder, mode=0o700)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise StateError(f"another ServerApp is at work in {folder.parent}; wait for its end") from fault
-        yield

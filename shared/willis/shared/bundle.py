@@ -6,7 +6,10 @@ no other. Its digest is a function of the installed versions of Willis and Flowe
 """
 
 import hashlib
+import json
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,9 +23,9 @@ requires = ["hatchling"]
 build-backend = "hatchling.build"
 
 [project]
-name = "willis-apps"
+name = "{name}"
 version = "{version}"
-description = "Points at the Willis that is installed"
+description = "Points at what is installed"
 license = "Apache-2.0"
 dependencies = []
 
@@ -31,23 +34,47 @@ publisher = "willis"
 fab-include = ["/README.md"]
 
 [tool.flwr.app.components]
-serverapp = "willis.server.app:app"
-clientapp = "willis.client.app:app"
+serverapp = "{server}"
+clientapp = "{client}"
 
 [tool.flwr.app.config]
-study = ""
-run = ""
-sites = ""
-resume = false
-publish = false
-"""
+{config}"""
 _README = "# Willis\n\nThis bundle holds no code: its apps are those of the installed package.\n"
 
 
-def write_bundle(folder: Path) -> None:
+@dataclass(frozen=True)
+class Apps:
+    """What a bundle points at.
+
+    Attributes:
+        name: Of the bundle.
+        server: ServerApp, as ``module:name``.
+        client: ClientApp.
+        config: Keys of a run's configuration, with what they are where a run says nothing.
+    """
+
+    name: str
+    server: str
+    client: str
+    config: Mapping[str, str | bool]
+
+
+WILLIS = Apps(
+    "willis-apps",
+    "willis.server.app:app",
+    "willis.client.app:app",
+    {"study": "", "run": "", "sites": "", "resume": False, "publish": False},
+)
+
+
+def write_bundle(folder: Path, apps: Apps = WILLIS) -> None:
     """Write the bundle's two files, for ``flwr run``."""
+    config = "".join(f"{key} = {json.dumps(value)}\n" for key, value in apps.config.items())
+    text = _PYPROJECT.format(
+        name=apps.name, version=version("willis"), server=apps.server, client=apps.client, config=config
+    )
     make_folder(folder)
-    write_whole(folder / "pyproject.toml", _PYPROJECT.format(version=version("willis")).encode())
+    write_whole(folder / "pyproject.toml", text.encode())
     write_whole(folder / "README.md", _README.encode())
 
 

@@ -19,6 +19,7 @@ from willis.server.hub.start import start_study, wait_for
 from willis.server.hub.status import shown, status_now
 from willis.server.ledger import SpendingBook
 from willis.shared.errors import BudgetExhausted, QuorumMissed, StateError, StudyError, Unreachable
+from willis.shared.lock import held_alone
 from willis.shared.privacy import PrivacySpent
 from willis.shared.secure_sum.identity import NodeKey
 from willis.shared.study import Study, read_study
@@ -181,7 +182,7 @@ def test_a_hub_whose_keeper_was_killed_is_down(hub: HubFolder) -> None:
 
 
 def test_two_coordinators_of_one_run_are_one_too_many(run: HubRun) -> None:
-    with coordinator._alone(run.path / "server"):
+    with held_alone(run.path / "server" / "lock", "held"):
         context = Context(
             1, 1, {}, RecordDict(), {"study": str(run.path / "study.toml"), "run": str(run.path)}
         )

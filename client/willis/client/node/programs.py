@@ -1,19 +1,18 @@
 """What ``willis site run`` keeps up: the guarded SuperNode, and the executor of its tasks."""
 
-import fcntl
 import json
 import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from willis.client.node.enrolment import SETTINGS_FILE
 from willis.client.node.keys import KEY_FILE, SECRET_FILE, check_private
 from willis.client.site import SiteSettings, read_site
 from willis.shared.errors import StateError
+from willis.shared.lock import held_alone, is_held
 from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
 from willis.shared.whole_file import make_folder, write_whole
 
@@ -21,6 +20,7 @@ _LOOPBACK = "127.0.0.1"
 _PATIENCE_S = 180.0  # for a slow machine to import Flower
 _EVERY_S = 0.2
 STATES_FILE = "node.json"
+LOCK_FILE = "node.lock"
 
 
 def keep_running(folder: Path, stop: threading.Event, *, on_end: Callable[[str, int], None]) -> None:
@@ -38,7 +38,8 @@ def keep_running(folder: Path, stop: threading.Event, *, on_end: Callable[[str, 
     folder = folder.resolve()
     settings = read_site(folder / SETTINGS_FILE)
     make_folder(settings.state, mode=0o700)
-    with _alone(settings):
+    refusal = f"another process runs the site in {settings.state}; stop it first"
+    with held_alone(settings.state / LOCK_FILE, refusal):
         keeper = Keeper(site_programs(folder, settings, port=free_port()), on_end=on_end)
         try:
             keeper.start(patience_s=_PATIENCE_S)
@@ -95,26 +96,10 @@ def site_programs(folder: Path, settings: SiteSettings, *, port: int) -> list[Pr
 
 def states(settings: SiteSettings) -> dict[str, dict[str, object]] | None:
     """Return a running site's programs by name, as its keeper last told; None where it does not run."""
-    lock = settings.state / "node.lock"
-    if not lock.exists():
+    if not is_held(settings.state / LOCK_FILE):
         return None
-    with lock.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            path = settings.state / STATES_FILE
-            return json.loads(path.read_bytes()) if path.exists() else {}
-    return None
-
-
-@contextmanager
-def _alone(settings: SiteSettings) -> Iterator[None]:
-    with (settings.state / "node.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise StateError(f"another process runs the site in {settings.state}; stop it first") from fault
-        yield
+    path = settings.state / STATES_FILE
+    return json.loads(path.read_bytes()) if path.exists() else {}
 
 
 def _tell(settings: SiteSettings, keeper: Keeper) -> None:

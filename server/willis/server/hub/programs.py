@@ -1,19 +1,18 @@
 """What a hub keeps running: Flower's SuperLink on the loopback, its SuperExec, and nginx in front."""
 
-import fcntl
 import json
 import os
 import shutil
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from willis.server.hub.folder import HubFolder, write_derived
-from willis.shared.errors import StateError, Unreachable
+from willis.shared.errors import Unreachable
+from willis.shared.lock import held_alone, is_held
 from willis.shared.processes import Keeper, Program, flower_environment, script, until_asked_to_stop
 from willis.shared.whole_file import write_whole
 
@@ -33,7 +32,8 @@ def up(hub: HubFolder) -> None:
         Unreachable: nginx is not installed, or a program did not start; its log is named.
     """
     nginx = find_nginx()
-    with _only_one(hub), until_asked_to_stop() as stop:
+    refusal = f"{hub.path} is up already; one `willis hub up` holds a folder"
+    with held_alone(hub.path / "up.lock", refusal), until_asked_to_stop() as stop:
         write_derived(hub)
         ended: list[dict[str, object]] = []
         keeper = Keeper(
@@ -128,26 +128,12 @@ def find_nginx() -> str:
 
 def how_it_is(hub: HubFolder) -> dict[str, object] | None:
     """Return what `up` told last, None where none is running."""
-    try:
-        told = json.loads((hub.path / "up.json").read_bytes())
-    except FileNotFoundError:
+    if not is_held(hub.path / "up.lock"):
         return None
-    with (hub.path / "up.lock").open("a") as lock:  # a number of a process may be another's by now
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return told
-    return None
-
-
-@contextmanager
-def _only_one(hub: HubFolder) -> Iterator[None]:
-    with (hub.path / "up.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise StateError(f"{hub.path} is up already; one `willis hub up` holds a folder") from fault
-        yield
+    try:
+        return json.loads((hub.path / "up.json").read_bytes())
+    except FileNotFoundError:  # it is starting
+        return None
 
 
 def _tell(hub: HubFolder, states: Mapping[str, object], ended: list[dict[str, object]]) -> None:

@@ -11,36 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from willis.server.hub.certificates import make_authority, make_server_certificate
+from willis.shared.bundle import Apps, write_bundle
 from willis.shared.errors import Unreachable
 from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
 from willis.simulations.benchmarks.traffic_app import SITES
 from willis.simulations.benchmarks.traffic_relay import Relay
 
 _CONNECTION = "traffic"
-_PYPROJECT = """\
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "willis-traffic"
-version = "1.0.0"
-description = "Points at the measurement that is installed"
-license = "Apache-2.0"
-dependencies = []
-
-[tool.flwr.app]
-publisher = "willis"
-fab-include = ["/README.md"]
-
-[tool.flwr.app.components]
-serverapp = "willis.simulations.benchmarks.traffic_app:server"
-clientapp = "willis.simulations.benchmarks.traffic_app:client"
-
-[tool.flwr.app.config]
-plan = ""
-diary = ""
-"""
+_APPS = Apps(
+    "willis-traffic",
+    "willis.simulations.benchmarks.traffic_app:server",
+    "willis.simulations.benchmarks.traffic_app:client",
+    {"plan": "", "diary": ""},
+)
 
 
 @dataclass(frozen=True)
@@ -117,10 +100,8 @@ def authority_of(folder: Path) -> Path:
 
 def _write_folder(folder: Path, port: int) -> None:
     app, home = folder / "app", folder / "flower"
-    for made in (app, home):
-        made.mkdir(parents=True)
-    (app / "pyproject.toml").write_text(_PYPROJECT, encoding="utf-8")
-    (app / "README.md").write_text("# Traffic\n\nThis bundle holds no code.\n", encoding="utf-8")
+    home.mkdir(parents=True)
+    write_bundle(app, _APPS)
     authority = (folder / "ca.key", authority_of(folder))
     certificate, key = certificate_of(folder)
     make_authority(*authority, host="localhost")
