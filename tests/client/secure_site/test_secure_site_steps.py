@@ -1,98 +1,28 @@
-"""A site in a secure sum: what it answers, what it refuses, and what a coordinator can see of it."""
+"""A site in a secure sum: what it answers and what it refuses, step by step."""
 
-from typing import Any
-
-import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from scipy import stats
+from cryptography.hazmat.primitives.asymmetric import ec
+from harness.secure_trial import (
+    NAMES,
+    ROSTER,
+    SIGNERS,
+    TERMS,
+    UNIT,
+    cards_of,
+    inboxes_of,
+    no_noise,
+    site,
+    survivors,
+    vows_of,
+)
 
 from willis.client.secure_site import SecureSite
-from willis.shared.errors import SiteRefused, StateError, StudyError, UpdateRefused
+from willis.shared.errors import SiteRefused, StudyError, UpdateRefused
 from willis.shared.secure_sum import masks
 from willis.shared.secure_sum.checks import check_card
-from willis.shared.secure_sum.fixed_point import FixedPoint
 from willis.shared.secure_sum.identity import NodeKey
-from willis.shared.secure_sum.messages import CardList, Inbox, KeyCard, Survivors, Vows, card_body
+from willis.shared.secure_sum.messages import CardList, Inbox, KeyCard, Vows, card_body
 from willis.shared.secure_sum.noise import discrete_gaussian
-from willis.shared.secure_sum.terms import SumTerms
-
-NAMES = ("a", "b", "c", "d")
-SIGNERS = {name: NodeKey(ed25519.Ed25519PrivateKey.generate()) for name in (*NAMES, "eve")}
-ROSTER = {name: SIGNERS[name].identity for name in NAMES}
-TERMS = SumTerms(
-    run="run",
-    round=1,
-    order_digest="0" * 64,
-    sites=NAMES,
-    quorum=3,
-    colluders=1,
-    length=5,
-    clip_norm=1.0,
-    noise_multiplier=2.0,
-)
-UNLIKELY = 1e-6  # a right mask fails a test so often
-
-
-def no_noise(n: int, scale: float) -> np.ndarray:
-    return np.zeros(n, dtype=np.int64)
-
-
-def site(name: str, terms: SumTerms = TERMS, noise=no_noise) -> SecureSite:
-    return SecureSite(name, terms, signer=SIGNERS[name], roster=ROSTER, noise=noise)
-
-
-def cards_of(sites: dict[str, SecureSite]) -> CardList:
-    cards = tuple(each.advertise() for each in sites.values())
-    return CardList(context=cards[0].context, cards=cards)
-
-
-def inboxes_of(sites: dict[str, SecureSite], cards: CardList) -> dict[str, Inbox]:
-    sealed = {name: each.share(cards) for name, each in sites.items()}
-    return {
-        name: Inbox(
-            context=cards.context,
-            site=name,
-            boxes={sender: said.boxes[name] for sender, said in sealed.items() if sender != name},
-        )
-        for name in sites
-    }
-
-
-@pytest.fixture
-def sites() -> dict[str, SecureSite]:
-    return {name: site(name) for name in NAMES}
-
-
-@pytest.fixture
-def cards(sites) -> CardList:
-    return cards_of(sites)
-
-
-@pytest.fixture
-def inboxes(sites, cards) -> dict[str, Inbox]:
-    return inboxes_of(sites, cards)
-
-
-UNIT = np.array([0.5, -0.25, 0.0, 0.125, 0.0])
-
-
-@pytest.fixture
-def all_sent(sites, inboxes) -> dict[str, SecureSite]:
-    for name, each in sites.items():
-        each.masked(inboxes[name], [UNIT])
-    return sites
-
-
-def survivors(*names: str, terms: SumTerms = TERMS) -> Survivors:
-    return Survivors(context=terms.digest(), names=names)
-
-
-def vows_of(sites: dict[str, SecureSite], shown: Survivors) -> Vows:
-    return Vows(
-        context=shown.context, signatures={name: sites[name].vow(shown).signature for name in shown.names}
-    )
-
 
 # Step 0
 
@@ -180,6 +110,23 @@ def test_keys_on_p384_do_as_well():
         name: SecureSite(name, TERMS, signer=signers[name], roster=roster, noise=no_noise) for name in NAMES
     }
     assert set(inboxes_of(sites, cards_of(sites))) == set(NAMES)
+
+
+def test_a_key_that_agrees_on_one_secret_with_all_is_refused_before_anybody_pays():
+    """Of small order (RFC 7748, section 6.1); its owner signed it."""
+    keys = (bytes(32), masks.public_key(masks.fresh_key()), masks.fresh_key())
+    for mask_key, share_key in ((keys[0], keys[1]), (keys[1], keys[0])):
+        every = (mask_key, share_key, keys[2])
+        card = KeyCard(
+            context=TERMS.digest(),
+            site="b",
+            mask_key=mask_key,
+            share_key=share_key,
+            seed_digest=keys[2],
+            signature=SIGNERS["b"].sign(card_body("b", TERMS.digest(), every)),
+        )
+        with pytest.raises(UpdateRefused, match="card of b: no secret can be agreed"):
+            check_card(card, TERMS, ROSTER)
 
 
 # Step 2
@@ -302,160 +249,3 @@ def test_sites_that_saw_other_cards_do_not_open_for_each_other():
     vows = vows_of(sites, survivors("a", "b", "c"))
     with pytest.raises(UpdateRefused, match="did not sign"):
         sites["a"].unmask(vows)
-
-
-# Kept and restored
-
-
-def restored(each: SecureSite) -> SecureSite:
-    name = each.name
-    return SecureSite.restore(
-        each.export(), name, TERMS, signer=SIGNERS[name], roster=ROSTER, noise=discrete_gaussian
-    )
-
-
-def test_a_site_restored_at_every_step_gives_the_same_answers():
-    sites = {name: site(name, noise=discrete_gaussian) for name in NAMES}
-    cards = cards_of(sites)
-    assert cards_of({name: restored(each) for name, each in sites.items()}) == cards
-    sites = {name: restored(each) for name, each in sites.items()}
-    sealed = sites["a"].share(cards)
-    sites["a"] = restored(sites["a"])
-    assert sites["a"].share(cards) == sealed
-    inboxes = inboxes_of(sites, cards)
-    sent = {name: each.masked(inboxes[name], [UNIT]).to_bytes() for name, each in sites.items()}
-    sites = {name: restored(each) for name, each in sites.items()}
-    assert {name: each.masked(inboxes[name], []).to_bytes() for name, each in sites.items()} == sent
-    vows = vows_of(sites, survivors("a", "b", "c"))
-    sites = {name: restored(each) for name, each in sites.items()}
-    revealed = sites["b"].unmask(vows)
-    assert restored(sites["b"]).unmask(vows) == revealed
-    assert restored(sites["b"]).vow(survivors("a", "b", "c")).signature == vows.signatures["b"]
-
-
-def test_own_secrets_are_wiped_once_they_are_used(all_sent):
-    assert all_sent["a"]._state.mask_secret is None
-    assert all_sent["a"]._state.seed is None
-    vows = vows_of(all_sent, survivors(*NAMES))
-    all_sent["a"].unmask(vows)
-    assert all_sent["a"]._state.held_seeds is None
-
-
-def test_a_state_that_is_not_this_sums_is_refused(sites):
-    kept = sites["a"].export()
-    options = {"signer": SIGNERS["a"], "roster": ROSTER, "noise": no_noise}
-    with pytest.raises(StateError, match="damaged"):
-        SecureSite.restore(kept[:-5], "a", TERMS, **options)
-    with pytest.raises(StateError, match="not b's"):
-        SecureSite.restore(kept, "b", TERMS, **options)
-    with pytest.raises(StateError, match="of sum"):
-        SecureSite.restore(kept, "a", TERMS.model_copy(update={"round": 2}), **options)
-
-
-# What the coordinator sees of one site
-
-LONG = TERMS.model_copy(update={"length": 10_000, "noise_multiplier": 5.0})
-SPIKE = np.r_[1.0, np.zeros(9_999)]
-FLAT = np.full(10_000, 0.01)  # of norm 1
-
-
-def views(units: list[np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What three sites send if a has these units and the others none, and the same without their own masks.
-
-    The own masks fall at the end for every survivor: the coordinator sees the second view too.
-    """
-    sites = {name: site(name, LONG, discrete_gaussian if name == "a" else no_noise) for name in "abc"}
-    inboxes = inboxes_of(sites, cards_of(sites))
-    seeds = {name: each._state.seed for name, each in sites.items()}
-    sent = {
-        name: each.masked(inboxes[name], units if name == "a" else []).vector for name, each in sites.items()
-    }
-    own = {
-        name: masks.self_mask(seed, context=LONG.digest(), length=LONG.length)
-        for name, seed in seeds.items()
-        if seed
-    }
-    return sent, {name: words - own[name] for name, words in sent.items()}
-
-
-def byte_counts(words: np.ndarray) -> np.ndarray:
-    """How often each byte value stands at each of the 8 places of a word."""
-    places = np.ascontiguousarray(words.astype("<u8")).view(np.uint8).reshape(-1, 8)
-    return np.stack([np.bincount(places[:, place], minlength=256) for place in range(8)])
-
-
-def p_uniform(words: np.ndarray) -> float:
-    """Chance of bytes so uneven if all were uniform: Pearson's statistic over places and values."""
-    counts = byte_counts(words)
-    expected = len(words) / 256
-    return float(stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), 8 * 255))
-
-
-def test_the_view_of_one_site_is_uniform_whatever_it_holds():
-    for units in ([SPIKE] * 50, []):
-        sent, opened = views(units)
-        for view in (sent, opened):
-            for name in "abc":
-                assert p_uniform(view[name]) > UNLIKELY
-            # So is every sum of fewer than all; the sum of all is what is meant to be seen.
-            for left_out in "abc":
-                assert p_uniform(np.add(*(view[name] for name in "abc" if name != left_out))) > UNLIKELY
-        assert p_uniform(opened["a"] + opened["b"] + opened["c"]) < UNLIKELY
-
-
-def test_two_inputs_give_views_that_are_not_told_apart():
-    counts = [byte_counts(views(units)[1]["a"]) for units in ([FLAT] * 100, [-FLAT] * 100)]
-    for place in range(8):
-        table = np.stack([count[place] for count in counts])
-        assert p_same(table) > UNLIKELY / 8
-    # The same inputs without masks are told apart at once.
-    numbers = FixedPoint.of(LONG)
-    bare = [
-        numbers.total([unit] * 100) + discrete_gaussian(LONG.length, numbers.share_std)
-        for unit in (FLAT, -FLAT)
-    ]
-    lowest = min(
-        p_same(table)
-        for place in range(8)
-        if (table := _seen(np.stack([byte_counts(words.view(np.uint64))[place] for words in bare]))).shape[1]
-        > 1
-    )
-    assert lowest < UNLIKELY
-
-
-def p_same(table: np.ndarray) -> float:
-    """Chance of two rows of counts so different if both came from one distribution."""
-    result: Any = stats.chi2_contingency(table)
-    return float(result.pvalue)
-
-
-def _seen(table: np.ndarray) -> np.ndarray:
-    return table[:, table.sum(axis=0) > 0]
-
-
-def test_the_uniformity_test_sees_one_word_in_twenty_unmasked():
-    # Its power: chi-squared of 2040 degrees, 80,000 bytes. A deviation of 9 % (root mean square over byte
-    # values) is found more than nine times in ten.
-    threshold = stats.chi2.isf(UNLIKELY, 2040)
-    assert stats.ncx2.sf(threshold, 2040, 80_000 * 0.09**2) > 0.9
-    sent, _ = views([])
-    leaky = sent["a"].copy()
-    leaky[::20] = discrete_gaussian(500, FixedPoint.of(LONG).share_std).view(np.uint64)
-    assert p_uniform(leaky) < UNLIKELY < p_uniform(sent["a"])
-
-
-def test_a_key_that_agrees_on_one_secret_with_all_is_refused_before_anybody_pays():
-    """Of small order (RFC 7748, section 6.1); its owner signed it."""
-    keys = (bytes(32), masks.public_key(masks.fresh_key()), masks.fresh_key())
-    for mask_key, share_key in ((keys[0], keys[1]), (keys[1], keys[0])):
-        every = (mask_key, share_key, keys[2])
-        card = KeyCard(
-            context=TERMS.digest(),
-            site="b",
-            mask_key=mask_key,
-            share_key=share_key,
-            seed_digest=keys[2],
-            signature=SIGNERS["b"].sign(card_body("b", TERMS.digest(), every)),
-        )
-        with pytest.raises(UpdateRefused, match="card of b: no secret can be agreed"):
-            check_card(card, TERMS, ROSTER)
