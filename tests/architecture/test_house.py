@@ -1,4 +1,4 @@
-"""House measures, for all code that ships: sizes, docstrings, no TODO, no swallowed error."""
+"""House measures. Code that ships: sizes, docstrings, no TODO, no swallowed error. Tests: their length."""
 
 import ast
 import re
@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("shared", "client", "server", "simulations")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LINES_A_FILE, LINES_A_FUNCTION = 300, 60
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|misc|common)(_|$)")
@@ -20,8 +21,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 def faults(source: str) -> Iterator[str]:
     """Yield every break of the house measures in one file's text."""
     lines = source.splitlines()
-    if len(lines) > LINES_A_FILE:
-        yield f"{len(lines)} lines, at most {LINES_A_FILE}"
+    yield from _too_long(lines)
     for number, line in enumerate(lines, start=1):
         if UNFINISHED.search(line):
             yield f"line {number}: {line.strip()}"
@@ -36,6 +36,11 @@ def faults(source: str) -> Iterator[str]:
     for node in _public(tree):
         if not ast.get_docstring(node):
             yield f"{node.name}: no docstring"
+
+
+def _too_long(lines: list[str]) -> Iterator[str]:
+    if len(lines) > LINES_A_FILE:
+        yield f"{len(lines)} lines, at most {LINES_A_FILE}"
 
 
 def _length(function: Function) -> int:
@@ -68,6 +73,11 @@ def _public(tree: ast.Module) -> Iterator[Function | ast.ClassDef]:
 def test_file_keeps_the_measures(file):
     assert list(faults(file.read_text(encoding="utf-8"))) == []
     assert not FORBIDDEN_NAMES.search(file.stem), f"{file.stem} says nothing of its content"
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_file_of_tests_is_no_longer_than_others(file):
+    assert list(_too_long(file.read_text(encoding="utf-8").splitlines())) == []
 
 
 GOOD = '"""Doc."""\n\n\ndef add(a: int) -> int:\n    """Return it."""\n    return a\n'

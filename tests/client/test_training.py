@@ -122,7 +122,7 @@ def test_a_crash_half_way_through_the_steps_is_redone_with_the_same_draws(site, 
     study = tiny_study()
     undisturbed = train_round(an_order(study), site(study, "b"))
     settings, calls = site(study), []
-    honest = training.Adversaries._step_generator
+    honest = Adversaries._step_generator
 
     def breaks(self, plan, dice):
         calls.append(1)

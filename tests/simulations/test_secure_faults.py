@@ -3,71 +3,41 @@
 import json
 import stat
 
-import numpy as np
 import pytest
 import torch
-from flwr.app import UserConfig
+from harness.secure_hospitals import MeanItself, order_of, put_in_place, run_study, secure_changes
 
-from willis.client import app as client_door
 from willis.client import secure_round
 from willis.client.secure_round import answer_step
 from willis.client.site import read_site
 from willis.client.training import open_ledger
-from willis.server import protocols
-from willis.server.rounds import run_rounds
 from willis.shared.errors import StateError, StudyError, UpdateRefused
-from willis.shared.recipes.contract import PooledMean
 from willis.shared.secure_sum.messages import CardList, Inbox, KeyCard, SealedShares
 from willis.shared.secure_sum.request import CARD, MASKED, SHARES, StepRequest
-from willis.shared.update import RoundOrder
 from willis.simulations.hospitals import prepare, survey
-from willis.simulations.local_grid import LocalGrid
 from willis.simulations.progress import Show
 
 NAMES = ("site-a", "site-b", "site-c")
-SECURE = {
-    "patch": {"size": [16, 16], "per_subject": 2},
-    "privacy": {"sampling_rate": 1.0, "clip_norm": 100.0},
-    "training": {"protocol": "pooled", "rounds": 2, "critic_steps": 1},
-    "federation": {
-        "quorum": 3,
-        "deadline_s": 30,
-        "secure": {"colluders": 1},
-        "sites": [{"name": name, "subjects": 3} for name in NAMES],
-    },
-}
+SECURE = secure_changes(NAMES, rounds=2)
 
 
 class Killed(BaseException):
     """As sudden as a power cut, for whoever catches Exception."""
 
 
-class Ones:
-    """Asks for 1; learns the mean itself."""
+class Ones(MeanItself):
+    """Asks for 1."""
 
     length = 1
 
-    def order(self, state, *, number):
-        return {"number": np.full(1, number, np.float32)}
-
-    def question(self, order, *, number):
-        return self
-
     def vector(self, patches):
         return torch.ones(1)
-
-    def learn(self, state, answer: PooledMean, *, number):
-        return {"mean": answer.mean, "std": np.full(1, answer.std, np.float32)}
-
-    def released(self, state):
-        return state
 
 
 @pytest.fixture
 def recipe(monkeypatch):
     known = Ones()
-    for module in (secure_round, protocols):
-        monkeypatch.setattr(module, "recipe_of", lambda _: known)
+    put_in_place(known, monkeypatch)
     return known
 
 
@@ -87,25 +57,12 @@ def payments(study, run, name) -> int:
         return len(ledger.rows())
 
 
-def rounds(study, run, *, resume=False):
-    nodes: list[UserConfig] = [{"site-settings": str(run / "sites" / name / "site.toml")} for name in NAMES]
-    start = {"mean": np.zeros(1, np.float32)}
-    grid = LocalGrid(client_door.app, nodes)
-    return run_rounds(grid, study, folder=run, initial=start, resume=resume, patience_s=0.01)
-
-
 class Wire:
     """The sites, and the orders to them, without a grid."""
 
     def __init__(self, study, run):
         self.run = run
-        self.order = RoundOrder(
-            study_json=study.model_dump_json(),
-            study_digest=study.digest(),
-            run="run-1",
-            round=1,
-            arrays={"number": np.ones(1, np.float32)},
-        )
+        self.order = order_of(study)
 
     def ask(self, name, step, payload=b"", *, attempt=1):
         request = StepRequest(run="run-1", round=1, attempt=attempt, step=step)
@@ -132,10 +89,10 @@ def test_a_coordinator_killed_while_it_learns_asks_nobody_to_pay_again(hospitals
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(recipe, "learn", killed)
         with pytest.raises(Killed):
-            rounds(study, run)
+            run_study(study, run, Ones)
     assert [payments(study, run, name) for name in NAMES] == [1, 1, 1]
     opened = json.loads((run / "server" / "sum.json").read_bytes())
-    state = rounds(study, run, resume=True)
+    state = run_study(study, run, Ones, resume=True)
     assert state.round == 2
     assert [payments(study, run, name) for name in NAMES] == [2, 2, 2]
     assert state.history[0].answered == tuple(opened["survivors"]) == NAMES
@@ -148,7 +105,7 @@ def test_a_damaged_file_of_the_coordinator_is_told(hospitals, name):
     study, run = hospitals
     (run / "server" / name).write_text("[]")
     with pytest.raises(StateError, match=name):
-        rounds(study, run)
+        run_study(study, run, Ones)
     assert [payments(study, run, each) for each in NAMES] == [0, 0, 0]
 
 

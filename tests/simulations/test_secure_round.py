@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from flwr.app import UserConfig
+from harness.secure_hospitals import MeanItself, order_of, put_in_place, run_study, secure_changes
 
 from willis.client import app as client_door
 from willis.client import secure_round
@@ -15,54 +15,27 @@ from willis.client.secure_round import answer_step
 from willis.client.site import read_site
 from willis.client.training import open_ledger
 from willis.server import protocols
-from willis.server.rounds import run_rounds
 from willis.shared.errors import QuorumMissed, SiteRefused, StateError, StudyError
-from willis.shared.recipes.contract import PooledMean
 from willis.shared.secure_sum.request import CARD, MASKED, StepRequest
-from willis.shared.update import RoundOrder
 from willis.simulations.hospitals import prepare, survey
-from willis.simulations.local_grid import LocalGrid
 from willis.simulations.progress import Show
 
 NAMES = ("site-a", "site-b", "site-c", "site-d")
-SECURE = {
-    "patch": {"size": [16, 16], "per_subject": 2},
-    "privacy": {"sampling_rate": 1.0, "clip_norm": 100.0},
-    "training": {"protocol": "pooled", "rounds": 1, "critic_steps": 1},
-    "federation": {
-        "quorum": 3,
-        "deadline_s": 30,
-        "secure": {"colluders": 1},
-        "sites": [{"name": name, "subjects": 3} for name in NAMES],
-    },
-}
+SECURE = secure_changes(NAMES, rounds=1)
 
 
-class Means:
-    """Asks for the mean of each channel and for 1; learns the mean itself."""
+class Means(MeanItself):
+    """Asks for the mean of each channel and for 1."""
 
     length = 3
-
-    def order(self, state, *, number):
-        return {"number": np.full(1, number, np.float32)}
-
-    def question(self, order, *, number):
-        return self
 
     def vector(self, patches):
         return torch.cat([patches.mean((0, 2, 3)), torch.ones(1)])
 
-    def learn(self, state, answer: PooledMean, *, number):
-        return {"mean": answer.mean, "std": np.full(1, answer.std, np.float32)}
-
-    def released(self, state):
-        return state
-
 
 @pytest.fixture
 def _means(monkeypatch):
-    for module in (secure_round, protocols):
-        monkeypatch.setattr(module, "recipe_of", lambda _: Means())
+    put_in_place(Means(), monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +51,6 @@ def hospitals(prepared, tmp_path, _means):
     study, run = prepared
     shutil.copytree(run, tmp_path / "run")
     return study, tmp_path / "run"
-
-
-def rounds(study, run, *, resume=False):
-    nodes: list[UserConfig] = [{"site-settings": str(run / "sites" / name / "site.toml")} for name in NAMES]
-    start = {"mean": np.zeros(3, np.float32)}
-    grid = LocalGrid(client_door.app, nodes)
-    return run_rounds(grid, study, folder=run, initial=start, resume=resume, patience_s=0.01)
 
 
 def dying(monkeypatch, *, at: int, who: tuple[str, ...]) -> None:
@@ -125,7 +91,7 @@ def without_noise(monkeypatch) -> None:
 def test_the_sum_is_that_of_all_sites(hospitals, monkeypatch):
     without_noise(monkeypatch)
     study, run = hospitals
-    model = rounds(study, run).model
+    model = run_study(study, run, Means).model
     assert model["mean"] == pytest.approx(naive(study, run, NAMES), rel=1e-4, abs=1e-5)
     assert record(run)["answered"] == list(NAMES)
 
@@ -137,14 +103,14 @@ def test_a_site_killed_at_any_step(hospitals, monkeypatch, step, counted):
     without_noise(monkeypatch)
     dying(monkeypatch, at=step, who=("site-d",))
     study, run = hospitals
-    model = rounds(study, run).model
+    model = run_study(study, run, Means).model
     assert model["mean"] == pytest.approx(naive(study, run, counted), rel=1e-4, abs=1e-5)
     assert record(run)["answered"] == list(counted)
 
 
 def test_the_noise_is_that_of_the_sites_that_stayed(hospitals):
     study, run = hospitals
-    state = rounds(study, run)
+    state = run_study(study, run, Means)
     told, wanted = float(state.model["std"][0]), naive(study, run, NAMES)
     # three sites less one colluder make up the noise; four stayed, so it is sqrt(2) of the accountant's
     assert told == pytest.approx(np.sqrt(2) * protocols.sum_noise(study) / 12, rel=1e-4)
@@ -158,9 +124,9 @@ def test_below_quorum_nothing_is_opened_and_it_can_be_tried_anew(hospitals, monk
     with monkeypatch.context() as meanwhile:
         dying(meanwhile, at=1, who=("site-c", "site-d"))
         with pytest.raises(QuorumMissed, match="site-c"):
-            rounds(study, run)
+            run_study(study, run, Means)
     assert all(ledger_of(study, run, name).rows() == [] for name in NAMES), "nobody paid"
-    assert rounds(study, run, resume=True).round == 1
+    assert run_study(study, run, Means, resume=True).round == 1
     assert all(len(ledger_of(study, run, name).rows()) == 1 for name in NAMES)
 
 
@@ -168,14 +134,14 @@ def test_what_was_masked_is_paid_even_where_it_is_not_opened(hospitals, monkeypa
     study, run = hospitals
     dying(monkeypatch, at=3, who=("site-c", "site-d"))
     with pytest.raises(QuorumMissed):
-        rounds(study, run)
+        run_study(study, run, Means)
     assert all(len(ledger_of(study, run, name).rows()) == 1 for name in NAMES)
     assert sorted(record(run)["spent"]) == list(NAMES)
 
 
 def test_every_figure_says_what_it_assumes(hospitals):
     study, run = hospitals
-    rounds(study, run)
+    run_study(study, run, Means)
     spent = ledger_of(study, run, "site-a").spent()
     assert "ASSUMING secure aggregation: of the 3 or more sites" in spent.sentence()
     assert spent.epsilon == pytest.approx(study.privacy.epsilon, rel=2e-3)
@@ -188,13 +154,7 @@ class Single:
 
     def __init__(self, study, run):
         self.settings = read_site(run / "sites" / "site-a" / "site.toml")
-        self.order = RoundOrder(
-            study_json=study.model_dump_json(),
-            study_digest=study.digest(),
-            run="run-1",
-            round=1,
-            arrays={"number": np.ones(1, np.float32)},
-        )
+        self.order = order_of(study)
 
     def ask(self, step, payload=b"", *, attempt=1, order=None):
         request = StepRequest(run="run-1", round=1, attempt=attempt, step=step)
@@ -227,13 +187,7 @@ def test_another_order_is_not_summed(hospitals):
     study, run = hospitals
     single = Single(study, run)
     single.ask(CARD)
-    other = RoundOrder(
-        study_json=study.model_dump_json(),
-        study_digest=study.digest(),
-        run="run-1",
-        round=1,
-        arrays={"number": np.zeros(1, np.float32)},
-    )
+    other = order_of(study, number=0)
     inbox = b'{"context": "' + b"0" * 64 + b'", "site": "site-a", "boxes": {}}'
     with pytest.raises(StudyError, match="not the one"):
         single.ask(MASKED, inbox, order=other)
@@ -255,7 +209,7 @@ def test_the_coordinator_needs_every_peers_key(hospitals):
     peers = json.loads((run / "server" / "peers.json").read_text())
     (run / "server" / "peers.json").write_text(json.dumps({name: peers[name] for name in NAMES[1:]}))
     with pytest.raises(StateError, match=r"lacks the public key of site-a"):
-        rounds(study, run)
+        run_study(study, run, Means)
 
 
 def test_a_site_asks_for_colluders_to_be_counted(hospitals):

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from willis.client.adversaries import Adversaries
 from willis.client.chance import Chance
 from willis.client.ledger import Ledger
 from willis.client.opt_out import opted_out, without
@@ -173,6 +172,10 @@ def _work(
             return {}, {SUM: total.numpy()}
 
         return answer_sum
+    from willis.client.adversaries import (
+        Adversaries,  # a second to import, which a pooled round need not wait
+    )
+
     adversaries = Adversaries.assemble(study, order.arrays, None if past is None else past.networks)
 
     def train(multiplier: float, chance: Chance) -> tuple[dict[str, Any], Arrays]:

@@ -42,6 +42,7 @@ class Program:
         environment: Whole; see :func:`flower_environment`.
         log: Where its lines go.
         ready: Asked before the next program is started; None where nothing waits for this one.
+        retold: Returns what the log keeps of a line; None keeps it whole.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Program:
     environment: Mapping[str, str] = field(repr=False)
     log: Path
     ready: Callable[[], bool] | None = None
+    retold: Callable[[str], Mapping[str, object]] | None = None
 
 
 @dataclass
@@ -166,9 +168,7 @@ def launch(program: Program) -> subprocess.Popen[bytes]:
         preexec_fn=_end_with_keeper if sys.platform == "linux" else None,
     )
     assert process.stdout is not None
-    threading.Thread(
-        target=_write_lines, args=(process.stdout, program.name, program.log), daemon=True
-    ).start()
+    threading.Thread(target=_write_lines, args=(process.stdout, program), daemon=True).start()
     return process
 
 
@@ -239,7 +239,8 @@ def _end_with_keeper() -> None:
     _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
-def _write_lines(lines: IO[bytes], name: str, log: Path) -> None:
+def _write_lines(lines: IO[bytes], program: Program) -> None:
+    log = program.log
     log.parent.mkdir(parents=True, exist_ok=True)
     with lines:
         for line in lines:
@@ -247,18 +248,21 @@ def _write_lines(lines: IO[bytes], name: str, log: Path) -> None:
                 if log.exists() and log.stat().st_size > _MOST_LOG_BYTES:
                     log.replace(log.with_name(f"{log.name}.1"))
                 with log.open("a", encoding="utf-8") as sink:
-                    sink.write(_as_json(name, line.decode(errors="replace").rstrip()) + "\n")
+                    sink.write(_as_json(program, line.decode(errors="replace").rstrip()) + "\n")
             except OSError as fault:  # the program must not stall on a full disk
-                logger.warning("a line of %s is lost: cannot write %s: %s", name, log, fault.strerror)
+                logger.warning("a line of %s is lost: cannot write %s: %s", program.name, log, fault.strerror)
 
 
-def _as_json(name: str, text: str) -> str:
-    with suppress(ValueError):
-        already = json.loads(text)
-        if isinstance(already, dict):
-            return text
+def _as_json(program: Program, text: str) -> str:
+    told: Mapping[str, object] = {"text": text}
+    if program.retold is not None:
+        told = program.retold(text)
+    else:
+        with suppress(ValueError):
+            if isinstance(json.loads(text), dict):
+                return text
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"at": at, "from": name, "text": text})
+    return json.dumps({"time": at, "from": program.name, **told})
 
 
 def _groups_under(root: int) -> set[int]:

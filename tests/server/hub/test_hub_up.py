@@ -182,6 +182,7 @@ def test_the_hub_is_unreachable_when_it_is_down(hub: HubFolder, tmp_path: Path) 
     from willis.server.hub.command import hub as command
 
     key = new_key(tmp_path, "site-a")
-    ended = CliRunner().invoke(command, ["register", str(hub.path), str(key)])
+    ended = CliRunner().invoke(command, ["register", str(hub.path), str(key), "--patience", "1"])
     assert isinstance(ended.exception, Unreachable)
+    assert "did not answer for 1 s" in str(ended.exception)
     assert list(hub.sites.glob("*.json")) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from willis.client.node.enrolment import SETTINGS_FILE
 from willis.client.node.keys import KEY_FILE, SECRET_FILE, check_private
+from willis.client.node.retold import retold
 from willis.client.site import SiteSettings, read_site
 from willis.shared.errors import StateError
 from willis.shared.lock import held_alone, is_held
@@ -90,7 +91,7 @@ def site_programs(folder: Path, settings: SiteSettings, *, port: int) -> list[Pr
     )
     return [
         Program("supernode", node, environment, logs / "supernode.jsonl", ready=lambda: _listens(port)),
-        Program("superexec", executor, environment, logs / "superexec.jsonl"),
+        Program("superexec", executor, environment, logs / "superexec.jsonl", retold=retold),
     ]
 
 

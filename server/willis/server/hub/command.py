@@ -10,10 +10,18 @@ from willis.shared.errors import StateError
 
 if TYPE_CHECKING:
     from willis.server.checkpoint import RoundRecord
+    from willis.server.hub.folder import HubFolder
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _hub = click.argument("folder", metavar="HUB", type=_FOLDER)
+_patience = click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for a hub that is coming up.",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of sentences.")
 
 
@@ -70,19 +78,21 @@ def kit(folder: Path, names: tuple[str, ...], *, out: Path, as_json: bool) -> No
 @hub.command(epilog="Example: willis hub register hub site-a=site-a.pub")
 @_hub
 @click.argument("keys", metavar="[NAME=]FILE.pub...", nargs=-1, required=True)
+@_patience
 @_json
-def register(folder: Path, keys: tuple[str, ...], *, as_json: bool) -> None:
+def register(folder: Path, keys: tuple[str, ...], *, patience: float, as_json: bool) -> None:
     """Let sites in by their public keys; without NAME= a site's name is that of its file."""
     from willis.server.hub.folder import open_hub
     from willis.server.hub.sites import register_site
 
     hub_folder, made = open_hub(folder), []
+    _wait_until_up(hub_folder, patience)
     for key in keys:
         name, equals, file = key.partition("=")
         path = Path(file if equals else key)
         made.append(register_site(hub_folder, name if equals else path.stem, path))
     _say(
-        {"sites": [{"name": site.name} for site in made]},
+        {"sites": [{"name": site.name, "node": site.node} for site in made]},
         "\n".join(f"{site.name} is registered" for site in made),
         as_json=as_json,
     )
@@ -108,13 +118,15 @@ def up(folder: Path) -> None:
 @click.option(
     "--wait", is_flag=True, help="Wait for its release, or for its failure and that one's exit code."
 )
+@_patience
 @_json
-def start(folder: Path, study: Path, *, resume: bool, wait: bool, as_json: bool) -> None:
+def start(folder: Path, study: Path, *, resume: bool, wait: bool, patience: float, as_json: bool) -> None:
     """Start a STUDY at its sites, which must be registered; no code travels."""
     from willis.server.hub.folder import open_hub
     from willis.server.hub.start import start_study, wait_for
 
     hub_folder = open_hub(folder)
+    _wait_until_up(hub_folder, patience)
     run = start_study(hub_folder, study, resume=resume)
     click.echo(f"{run.name} is with the sites", err=True)
     if not wait:
@@ -205,6 +217,14 @@ def releases(folder: Path, *, as_json: bool) -> None:
             )
             lines.append(f"{run.name}: {run.release}\n  {spent.sentence()}")
     _say({"releases": told}, "\n".join(lines) or "No release yet.", as_json=as_json)
+
+
+def _wait_until_up(hub_folder: "HubFolder", patience_s: float) -> None:
+    from willis.server.hub.programs import answers, wait_until_up
+
+    if not answers(hub_folder):
+        click.echo("waiting for the hub to come up", err=True)
+        wait_until_up(hub_folder, patience_s=patience_s)
 
 
 def _show_round(record: "RoundRecord") -> None:

@@ -55,6 +55,31 @@ def up(hub: HubFolder) -> None:
             (hub.path / "up.json").unlink(missing_ok=True)
 
 
+def answers(hub: HubFolder) -> bool:
+    """Return whether SuperLink answers on the loopback."""
+    return status_of("127.0.0.1", hub.settings.inner_port, "/health", ca=hub.authority[1]) == 200
+
+
+def wait_until_up(hub: HubFolder, *, patience_s: float) -> None:
+    """Wait until SuperLink answers, for an `up` that was begun a moment ago.
+
+    Args:
+        hub: Whose SuperLink it is.
+        patience_s: Seconds, 0 or more.
+
+    Raises:
+        Unreachable: It did not answer in time.
+    """
+    until = time.monotonic() + patience_s
+    while not answers(hub):
+        if time.monotonic() >= until:
+            raise Unreachable(
+                f"the hub did not answer for {patience_s:g} s; is it up? `willis hub up {hub.path}` keeps it "
+                f"up, and its logs are in {hub.logs}"
+            )
+        time.sleep(_LOOK_S)
+
+
 def programs_of(hub: HubFolder, nginx: str) -> tuple[Program, ...]:
     """Return a hub's programs, in the order of their start."""
     inner, port = hub.settings.inner_port, hub.settings.port
@@ -78,7 +103,7 @@ def programs_of(hub: HubFolder, nginx: str) -> tuple[Program, ...]:
             superlink,
             environment,
             hub.logs / "superlink.jsonl",
-            ready=lambda: status_of("127.0.0.1", inner, "/health", ca=ca) == 200,
+            ready=lambda: answers(hub),
         ),
         Program("superexec", superexec, environment, hub.logs / "superexec.jsonl"),
         Program(
