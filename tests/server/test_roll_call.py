@@ -1,10 +1,14 @@
 """Which node is which site."""
 
+import time
+
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict, UserConfig
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 
+from willis.server.letters import refusal_in
+from willis.server.roll_call import exchange
 from willis.server.rounds import RollCall
 from willis.shared.study import Study
 from willis.simulations.local_grid import LocalGrid
@@ -131,3 +135,31 @@ def test_a_hello_that_was_lost_is_said_again():
     assert roll.nodes == {}
     roll.look()
     assert roll.nodes == {"east": 2}
+
+
+class ExpiringGrid(ChangingGrid):
+    """Answers every letter with an error of Flower's, after a time, as SuperLink does of one that expired."""
+
+    after_s: float = 0.0
+
+    def pull_messages(self, message_ids):
+        if time.monotonic() - self.began < self.after_s:
+            return []
+        letters, self.letters = self.letters, []
+        return [Message(Error(3, "no such message"), reply_to=letter) for letter in letters]
+
+    def push_messages(self, messages):
+        self.began, self.letters = time.monotonic(), list(messages)
+        for number, letter in enumerate(self.letters):
+            letter.metadata.__dict__["_message_id"] = str(number + 1)
+        return [letter.metadata.message_id for letter in self.letters]
+
+
+@pytest.mark.parametrize(("after_s", "code"), [(0.0, "lost"), (0.21, "deadline")])
+def test_a_letter_that_expired_is_a_missed_deadline_and_no_loss(after_s, code):
+    grid = ExpiringGrid(ClientApp(), [{"claim": "east"}])
+    grid.after_s = after_s
+    asked = {"letters": {"east": RecordDict()}, "nodes": {"east": 2}, "kind": "train", "number": 1}
+    ((site, told),) = exchange(grid, **asked, deadline_s=0.2)
+    assert site == "east"
+    assert (told if isinstance(told, str) else refusal_in(told)) == code

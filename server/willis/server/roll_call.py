@@ -102,6 +102,7 @@ def exchange(
         deadline_s: Seconds that a site has.
     """
     left: dict[str, str] = {}
+    sent = time.monotonic()
     for site in sorted(letters):
         message = Message(letters[site], nodes[site], kind, ttl=deadline_s, group_id=str(number))
         keys = push(grid, message)
@@ -113,6 +114,8 @@ def exchange(
             site = left.pop(reply.metadata.reply_to_message_id, None)
             if site is None:
                 logger.warning("round %d: a reply to no open order was left aside", number)
+            elif reply.has_error() and time.monotonic() - sent >= deadline_s:
+                yield site, "deadline"  # Flower's own word that the letter has expired
             else:
                 yield site, reply
         if not left:
