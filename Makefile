@@ -12,6 +12,9 @@ READY  := $(VENV)/ready-$(shell printf '%s' '$(TORCH)' | cksum | cut -d' ' -f1)
 
 # Test machines share cores: threads that wait for each other are slower than one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# The tests of a file stay together: they share what they set up.
+WORKERS ?= 2
+APART  := -n $(WORKERS) --dist loadfile
 COVER  := --cov=willis.shared --cov=willis.client --cov=willis.server --cov-report=term
 
 .DEFAULT_GOAL := help
@@ -51,13 +54,13 @@ demo: $(READY) ## Four virtual hospitals train a generator, end to end, in minut
 	fi
 
 test: lint ## Style, types, walls, tests and coverage
-	$(PYTEST) $(COVER)
+	$(PYTEST) $(APART) $(COVER)
 
 test-slow: $(READY) ## Tests that take minutes
 	$(PYTEST) -m slow
 
 test-federation: $(READY) ## Attacks and faults on real hubs and sites, as processes
-	$(PYTEST) -m federation --timeout 900
+	$(PYTEST) $(APART) -m "federation and not slow" --timeout 1200
 
 test-gpu: $(READY) ## Tests that need a CUDA device
 	$(PYTEST) -m gpu

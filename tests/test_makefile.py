@@ -104,9 +104,11 @@ def test_tests_run_after_style_and_types(checkout):
     make(checkout, "setup")
     calls = make(checkout, "test")[0]
     assert calls[:3] == ["ruff check", "ruff format --check --quiet", "pyright "]
-    assert calls[3].startswith("python -m pytest --cov=willis.shared --cov=willis.client --cov=willis.server")
+    apart = "python -m pytest -n 2 --dist loadfile"
+    assert calls[3].startswith(f"{apart} --cov=willis.shared --cov=willis.client --cov=willis.server")
     assert make(checkout, "test-slow")[0] == ["python -m pytest -m slow"]
-    assert make(checkout, "test-federation")[0] == ["python -m pytest -m federation --timeout 900"]
+    (said,) = make(checkout, "test-federation")[0]
+    assert said.startswith(f"{apart} -m federation and not slow")
     assert make(checkout, "test-gpu")[0] == ["python -m pytest -m gpu"]
 
 
@@ -188,5 +190,6 @@ def test_continuous_integration_runs_the_tests():
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in text
-    assert text.rstrip().endswith('exec make test PYTHON="$python"')
+    last = [line for line in text.splitlines() if line][-2:]
+    assert last == ['make test PYTHON="$python"', 'exec make test-federation PYTHON="$python"']
     assert subprocess.run(["bash", "-n", script]).returncode == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,14 +23,12 @@ from willis.server.hub.folder import HubFolder, make_hub
 from willis.server.hub.programs import how_it_is
 from willis.server.hub.runs import HubRun
 from willis.server.hub.settings import HubSettings
-from willis.server.hub.sites import register_site
 from willis.server.hub.start import start_study, wait_for
 from willis.shared.errors import WillisError
 from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
 from willis.shared.study import Study, read_study
 
-FIXED_NOISE = Path(__file__).parent / "fixed_noise"
-NO_NOISE = Path(__file__).parent / "no_noise"  # of secure sums; goes before all on a site's PYTHONPATH
+TAMPERED = Path(__file__).parent / "tampered"
 PATIENCE_S = 240.0
 
 
@@ -40,9 +39,13 @@ class Federation:
         folder: Empty; gets ``hub/``, ``NAME/`` for every site, ``logs/``.
         study: TOML file.
         table: Cohort of all sites.
-        fixed_noise: Whether every reservation's key follows from site and round.
-        environments: By site: what its programs' environment has more; PYTHONPATH is put in front.
+        tamper: Modules of ``tampered`` that change all programs, by spaces.
+        environments: By site: what its programs' environment has more, or else.
         running: Sites that are kept up; None is all.
+        host: By which sites reach the hub.
+        within: By ``hub`` or site: words put before its commands, such as a network namespace's.
+        doors: By site: the port by which it reaches the hub, where it is not the hub's own.
+        not_agreed: Sites whose law does not name the study.
     """
 
     def __init__(
@@ -51,27 +54,34 @@ class Federation:
         study: Path,
         table: Path,
         *,
-        fixed_noise: bool = False,
+        tamper: str = "",
         environments: Mapping[str, Mapping[str, str]] | None = None,
         running: Collection[str] | None = None,
+        host: str = "localhost",
+        within: Mapping[str, tuple[str, ...]] | None = None,
+        doors: Mapping[str, int] | None = None,
+        not_agreed: Collection[str] = (),
     ) -> None:
         self.folder, self.study_path, self.study = folder, study, read_study(study)
-        local = IPv4Address("127.0.0.1")
+        listen = IPv4Address("127.0.0.1" if host == "localhost" else host)
         ports = {"port": free_port(), "inner_port": free_port()}
-        self.hub: HubFolder = make_hub(folder / "hub", HubSettings(host="localhost", listen=local, **ports))
+        self.hub: HubFolder = make_hub(folder / "hub", HubSettings(host=host, listen=listen, **ports))
         self.sites = {site.name: folder / site.name for site in self.study.federation.sites}
+        self._within = within or {}
         for name, place in self.sites.items():
-            make_site(place, name, self.study, table, hub=self.hub)
+            agreed = name not in not_agreed
+            door = (doors or {}).get(name, self.hub.settings.port)
+            make_site(place, name, self.study, table, hub=self.hub, door=door, agreed=agreed)
         if self.study.federation.secure:
             introduce(self.sites)
-        environment = flower_environment(folder / "flwr") | {"OMP_NUM_THREADS": "1"}
-        if fixed_noise:
-            environment["PYTHONPATH"] = f"{FIXED_NOISE}{os.pathsep}{environment['PYTHONPATH']}"
+        self._environment = environment = flower_environment(folder / "flwr") | {"OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = f"{TAMPERED}{os.pathsep}{environment['PYTHONPATH']}"
+        environment["WILLIS_TEST_TAMPER"] = tamper
         self._keeper = Keeper(
             [
                 Program(
                     "hub",
-                    (script("willis"), "hub", "up", str(self.hub.path)),
+                    self._words("hub", "hub", "up", str(self.hub.path)),
                     environment,
                     folder / "logs" / "hub.jsonl",
                     ready=lambda: how_it_is(self.hub) is not None,
@@ -79,8 +89,8 @@ class Federation:
                 *(
                     Program(
                         name,
-                        (script("willis"), "site", "run", str(place)),
-                        _with(environment, (environments or {}).get(name, {})),
+                        self._words(name, "site", "run", str(place)),
+                        environment | dict((environments or {}).get(name, {})),
                         folder / "logs" / f"{name}.jsonl",
                     )
                     for name, place in self.sites.items()
@@ -94,11 +104,22 @@ class Federation:
         """Keep it up for as long as the block lasts."""
         try:
             self._keeper.start(patience_s=PATIENCE_S)
-            for name, place in self.sites.items():
-                register_site(self.hub, name, place / f"{name}.pub")
+            self.command("register", *(str(place / f"{name}.pub") for name, place in self.sites.items()))
             yield self
         finally:
             self._keeper.stop()
+
+    def command(self, word: str, *words: str, seconds: float = PATIENCE_S) -> str:
+        """Run `willis hub WORD HUB WORDS...` where the hub is; return what it printed."""
+        ended = subprocess.run(
+            self._words("hub", "hub", word, str(self.hub.path), *words),
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+        assert ended.returncode == 0, f"{word} ended with {ended.returncode}: {ended.stdout}{ended.stderr}"
+        return ended.stdout
 
     def start(self, *, resume: bool = False) -> HubRun:
         """Submit the study."""
@@ -121,6 +142,9 @@ class Federation:
                 run = self.start(resume=True)
             else:
                 return run
+
+    def _words(self, who: str, *words: str) -> tuple[str, ...]:
+        return (*self._within.get(who, ()), script("willis"), *words)
 
     def pid(self, what: str) -> int | None:
         """Return a program's process id: ``superlink``, ``superexec``, ``nginx``, ``serverapp``, and with
@@ -171,17 +195,36 @@ class Federation:
                     yield path, path.read_bytes()
 
 
-def make_site(place: Path, name: str, study: Study, table: Path, *, hub: HubFolder) -> None:
-    """Make a site's folder: its law, which allows this study many times, its keys and its patches."""
-    secure = study.federation.secure
+def make_site(
+    place: Path,
+    name: str,
+    study: Study,
+    table: Path,
+    *,
+    hub: HubFolder,
+    door: int | None = None,
+    agreed: bool = True,
+) -> None:
+    """Make a site's folder: its law, which allows this study many times, its keys and its patches.
+
+    Args:
+        place: Created.
+        name: The site's.
+        study: Which it has patches for.
+        table: Cohort of all sites.
+        hub: Which it connects to.
+        door: Port by which it reaches the hub; None is the hub's.
+        agreed: Whether its law allows the study.
+    """
+    secure, ca = study.federation.secure, json.dumps(str(hub.authority[1]))
     place.mkdir(parents=True)
     make_keys(place, name)
     (place / "site.toml").write_text(
         f'name = "{name}"\ncohort = {json.dumps(str(table))}\nstate = "."\ncohort_key = "{name}"\n'
         f'key = "node.key"\nepsilon_cap = 1000.0\ndelta = {study.privacy.delta!r}\n'
-        f'studies = ["{study.digest()}"]\nthreads = 1\n'
+        f"studies = {json.dumps([study.digest()] if agreed else [])}\nthreads = 1\n"
         + (f"shared_noise = true\nleast_colluders = {secure.colluders}\n" if secure else "")
-        + f'[hub]\naddress = "{hub.settings.address}"\nca = {json.dumps(str(hub.authority[1]))}\n',
+        + f'[hub]\naddress = "{hub.settings.host}:{door or hub.settings.port}"\nca = {ca}\n',
         encoding="utf-8",
     )
     settings = read_site(place / "site.toml")
@@ -195,11 +238,6 @@ def introduce(sites: Mapping[str, Path]) -> None:
     for place in sites.values():
         with (place / "site.toml").open("a", encoding="utf-8") as law:
             law.write(f"[peers]\n{peers}")
-
-
-def _with(environment: dict[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    paths = [part["PYTHONPATH"] for part in (more, environment) if "PYTHONPATH" in part]
-    return {**environment, **more} | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _descendant(root: int | None, word: str) -> int | None:

@@ -28,6 +28,7 @@ from willis.simulations.local_grid import LocalGrid
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(2400)]
 
+ROUNDS = 2  # killed in the first, and once more in the last
 FIRST = ("clientapp@site-a", "superlink", "nginx", "superexec@site-a")
 SECOND = ("supernode@site-a", "serverapp", "superexec")
 
@@ -99,7 +100,7 @@ def wait_until(true, what: str) -> None:
 def trial(tmp_path_factory, tiny_study_file_in, phantom_cohort_in):
     """Study and cohort for the whole module."""
     folder = tmp_path_factory.mktemp("kills")
-    return folder, tiny_study_file_in(folder), phantom_cohort_in(folder)
+    return folder, tiny_study_file_in(folder, training={"rounds": ROUNDS}), phantom_cohort_in(folder)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def survivors(trial) -> dict[str, Future[Survived]]:
     found: dict[str, Future[Survived]] = {what: Future() for what in (*FIRST, *SECOND)}
 
     def one(name: str, kinds: tuple[str, ...]) -> None:
-        federation = Federation(folder / name, study_path, table, fixed_noise=True)
+        federation = Federation(folder / name, study_path, table, tamper="fixed_noise")
         with federation.alive():
             for what in kinds:
                 try:
@@ -145,13 +146,13 @@ def survivors(trial) -> dict[str, Future[Survived]]:
 def test_killed_twice_a_study_still_ends_the_same_and_pays_once(what, survivors, undisturbed):
     survived = survivors[what].result(timeout=0)
     assert survived.killed[0] != survived.killed[1]
-    assert survived.state.round == undisturbed.round == 3
+    assert survived.state.round == undisturbed.round == ROUNDS
     assert survived.state.model.keys() == undisturbed.model.keys()
     for name, array in undisturbed.model.items():
         np.testing.assert_array_equal(survived.state.model[name], array, err_msg=name)
     for site, rows in survived.payments.items():
         purposes = [row.purpose.partition("/")[2] for row in rows]
-        assert purposes == ["round-1", "round-2", "round-3"], f"{site} paid {purposes}"
+        assert purposes == [f"round-{n + 1}" for n in range(ROUNDS)], f"{site} paid {purposes}"
         assert all(row.settled for row in rows)
     told = survived.run.facts(None)["spent"]
     assert isinstance(told, dict)
