@@ -2,13 +2,24 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from harness.made_decoders import crash, doubled, hang, refuse
 
 from willis.client.ingest.dicom.apart import Apart, DecoderLost, is_coded
 from willis.client.ingest.dicom.mask_fault import MaskFault, MaskRefused
+
+_HANGS = """
+import os, time
+from willis.client.ingest.dicom.apart import Apart
+apart = Apart()
+print(apart(os.getpid), flush=True)
+apart(time.sleep, 3600)
+"""
 
 
 def test_results_and_refusals_come_back():
@@ -46,6 +57,25 @@ def test_nothing_is_left_when_it_is_closed():
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     apart.close()
+
+
+def test_a_hanging_decoder_ends_with_an_intake_that_is_killed():
+    with subprocess.Popen([sys.executable, "-c", _HANGS], stdout=subprocess.PIPE, text=True) as intake:
+        assert intake.stdout is not None
+        pid = int(intake.stdout.readline())
+        time.sleep(1)  # it hangs now
+        intake.kill()
+    until = time.monotonic() + 20
+    while _lives(pid):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_only_codecs_need_it():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,12 +223,28 @@ def test_killed_in_the_middle_it_goes_on(tmp_path, monkeypatch):
     assert (len(result.scans), result.anew) == (3, 2)
 
 
+def test_a_cohort_is_of_one_export_unless_another_is_to_take_its_place(tmp_path):
+    a_patient(tmp_path / "export", "A")
+    first = an_intake(tmp_path, rule())
+    before = ingest(first).scans
+    other = replace(first, export=tmp_path / "other")
+    a_patient(tmp_path / "other", "B", seed=1)
+    table = (tmp_path / "cohort" / "cohort.csv").read_bytes()
+    with pytest.raises(CohortError, match="cohort of another export"):
+        ingest(other)
+    assert (tmp_path / "cohort" / "cohort.csv").read_bytes() == table
+    elsewhere = ingest(replace(other, out=tmp_path / "second"))
+    assert (elsewhere.subjects, ingest(first).anew) == (1, 0), "two cohorts of a site stay apart"
+    taken = ingest(replace(other, replace=True))
+    assert (taken.subjects, taken.scans[0].subject != before[0].subject) == (1, True)
+
+
 def test_the_cohort_is_not_within_the_export_nor_the_other_way(tmp_path):
     a_patient(tmp_path / "export", "A")
     whole = an_intake(tmp_path, rule())
     for out in (whole.export, whole.export / "cohort", tmp_path):
         with pytest.raises(CohortError, match="one within the other"):
-            ingest(Intake(**{**vars(whole), "out": out}))
+            ingest(replace(whole, out=out))
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,10 @@ def test_errors_name_nobody(place, harm):
     if harm == "no export":
         export = next(folder.rglob("*.dcm")).parent / "nothing"
     elif harm == "an index that is none":
-        (site / "state" / "intake").mkdir(parents=True)
-        (site / "state" / "intake" / "index.sqlite").write_bytes(NAME.encode() * 999)
+        words = ["site", "ingest", str(export), "--out", str(place / "cohort"), "--site", str(site)]
+        assert CliRunner().invoke(willis, words).exit_code == 0
+        (index,) = (site / "state" / "intake").glob("*/index.sqlite")
+        index.write_bytes(NAME.encode() * 999)
     elif harm == "no key":
         (site / "pseudonym.key").write_bytes(NAME.encode())
     else:

@@ -1,6 +1,7 @@
 """The parts by hand: settings, the spool, the multipart reader, the list of studies, silence."""
 
 import io
+import itertools
 import logging
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.dataset import Dataset
 
+from willis.client.pacs import spool as spool_module
 from willis.client.pacs.accepted import is_uid
 from willis.client.pacs.arrivals import Arrivals
 from willis.client.pacs.fetch import read_list
@@ -109,6 +111,26 @@ def test_bytes_from_anywhere_are_damaged_and_kept_nowhere(tmp_path_factory, data
     verdict, place = spool.keep(Arrived(io.BytesIO(data), str(uid.MRImageStorage), "1.2.3", str(syntax)))
     assert (verdict, place) == (Verdict.DAMAGED, None)
     assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_two_writers_of_one_process_number_never_share_a_part(tmp_path, monkeypatch):
+    write, names = spool_module._write_down, []
+
+    def racing(part: Path, head: bytes, data: memoryview) -> None:
+        names.append(part.name)
+        write(part, head, data)
+        if len(names) == 1:  # in another container, its first instance too
+            monkeypatch.setattr(spool_module, "_count", itertools.count())
+            assert Spool(tmp_path, watermark_bytes=0).keep(_arrived(PatientID="other"))[0] is Verdict.NEW
+
+    monkeypatch.setattr(spool_module, "_count", itertools.count())
+    monkeypatch.setattr(spool_module, "_write_down", racing)
+    verdict, _ = Spool(tmp_path, watermark_bytes=0).keep(_arrived())
+    assert len({name.split("-")[1] for name in names}) == 1
+    assert len(set(names)) == 2
+    assert verdict in (Verdict.NOT_WRITTEN, Verdict.OTHER_BYTES)
+    (kept,) = (tmp_path / "instances").iterdir()
+    assert b"other" in kept.read_bytes()
 
 
 _SENT = b"--b\r\nContent-Type: application/dicom\r\n\r\nfirst\r\n--b\r\n\r\n\r\n--x\r\n--b--\r\nafter"

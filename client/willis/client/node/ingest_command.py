@@ -26,8 +26,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="The site's folder, with site.toml.",
 )
 @click.option("--explain", is_flag=True, help="Say for every series why it was taken, left or refused.")
+@click.option("--replace", is_flag=True, help="Let the export take the place of another one in OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def ingest(export: Path, *, out: Path, folder: Path, explain: bool, as_json: bool) -> None:
+def ingest(export: Path, *, out: Path, folder: Path, explain: bool, replace: bool, as_json: bool) -> None:
     """Turn an EXPORT of DICOM files into a cohort: images and labels by pseudonym, and a table of them.
 
     [intake] of site.toml says which series and labels. The export is opened read-only. Again it reads what is
@@ -49,6 +50,7 @@ def ingest(export: Path, *, out: Path, folder: Path, explain: bool, as_json: boo
         rule=settings.intake or IntakeRule(),
         key=folder / KEY_FILE,
         memory=settings.state / "intake",
+        replace=replace,
     )
     with _bars() as progress:
         result = take_in(intake, progress=progress)

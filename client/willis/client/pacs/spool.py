@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -135,7 +136,8 @@ class Spool:
         )
         head = b"\x00" * 128 + b"DICM" + encode_file_meta(meta)
         path = self._path(arrived.instance)
-        part = self._parts / f"{os.getpid()}-{next(_count)}.part"
+        # Two containers that share a spool may have equal process numbers; no two writers share a name.
+        part = self._parts / f"{os.getpid()}-{next(_count)}-{secrets.token_hex(8)}.part"
         try:
             with arrived.data.getbuffer() as data:
                 if path.exists():

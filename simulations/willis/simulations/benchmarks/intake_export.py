@@ -4,11 +4,12 @@ Nested as PACS write them: patient, study, series, then files without suffix. A 
 attributes, private ones, sequences and a vendor's block among them, and is de-identified (PS3.15).
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from pydicom import uid
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
 SLICES = 100  # of a series
@@ -45,10 +46,10 @@ _TOLD = {
     "PerformedProcedureStepStartDate": "20240102", "PerformedProcedureStepDescription": "head",
 }  # fmt: skip
 _PLACES = {
-    "patient": "PAT#######", "study": f"{_ROOT}1###########", "series": f"{_ROOT}2###########",
-    "own": f"{_ROOT}3###########", "frame": f"{_ROOT}4###########", "z": "Z#########", "k": "K###",
-    "number": "N#",
-}  # fmt: skip
+    "patient": "PAT9182736", "study": f"{_ROOT}191827364501", "series": f"{_ROOT}291827364502",
+    "own": f"{_ROOT}391827364503", "frame": f"{_ROOT}491827364504", "z": "-918273.65", "k": "918274",
+    "number": "918275",
+}  # fmt: skip  # values of the template that occur in it nowhere else; each is as long as what replaces it
 
 
 def make_export(folder: Path, instances: int) -> None:
@@ -66,10 +67,10 @@ def make_export(folder: Path, instances: int) -> None:
         here.mkdir(parents=True)
         fixed = {
             "patient": f"PAT{study:07d}", "study": f"{_ROOT}1{study:011d}", "frame": f"{_ROOT}4{study:011d}",
-            "series": f"{_ROOT}2{series:011d}", "number": f"{1 + series % SERIES:02d}",
+            "series": f"{_ROOT}2{series:011d}", "number": f"{1 + series % SERIES:06d}",
         }  # fmt: skip
         for k in range(min(SLICES, instances - first)):
-            own = {"own": f"{_ROOT}3{first + k:011d}", "z": f"{-35 + 0.7 * k:010.5f}", "k": f"{k + 1:04d}"}
+            own = {"own": f"{_ROOT}3{first + k:011d}", "z": f"{-35 + 0.7 * k:010.5f}", "k": f"{k + 1:06d}"}
             for name, told in (fixed | own).items():
                 for at in places[name]:
                     whole[at : at + len(told)] = told.encode()
@@ -84,7 +85,7 @@ def attributes() -> int:
 def _template() -> tuple[bytearray, dict[str, list[int]]]:
     """Return a file's bytes, and where each of what differs between files stands in them."""
     whole = bytearray(_written(_header()))
-    places = {name: _found(whole, told.encode()) for name, told in _PLACES.items()}
+    places = {name: _found(bytes(whole), told.encode()) for name, told in _PLACES.items()}
     return whole, places
 
 
@@ -106,10 +107,8 @@ def _header() -> Dataset:
     item.SOPClassUID, item.SOPInstanceUID = uid.MRImageStorage, _PLACES["own"]
     item.StudyInstanceUID, item.SeriesInstanceUID = _PLACES["study"], _PLACES["series"]
     item.FrameOfReferenceUID = _PLACES["frame"]
-    _as_text(item, "InstanceNumber", "IS", _PLACES["k"])
-    _as_text(item, "SeriesNumber", "IS", _PLACES["number"])
-    _as_text(item, "SliceLocation", "DS", _PLACES["z"])
-    _as_text(item, "ImagePositionPatient", "DS", f"-12.480000\\-12.480000\\{_PLACES['z']}")
+    item.InstanceNumber, item.SeriesNumber = _PLACES["k"], _PLACES["number"]
+    item.SliceLocation, item.ImagePositionPatient = _PLACES["z"], ["-12.48", "-12.48", _PLACES["z"]]
     item.DeidentificationMethodCodeSequence = Sequence([_code("113100"), _code("113111")])
     item.ReferencedImageSequence = Sequence([_reference(k) for k in range(3)])
     item.ProcedureCodeSequence = Sequence([_code("24727-0")])
@@ -117,7 +116,30 @@ def _header() -> Dataset:
         block = item.private_block(group, "MADE VENDOR", create=True)
         for k in range(_NOTES // 2):
             block.add_new(k, "LO", f"value {k} of a vendor")
-    item.private_block(0x0029, "MADE VENDOR", create=True).add_new(0x10, "OB", bytes(range(256)) * (_BLOCK // 256))
+    block = item.private_block(0x0029, "MADE VENDOR", create=True)
+    block.add_new(0x10, "OB", bytes(range(256)) * (_BLOCK // 256))
     values = np.random.default_rng(0).integers(0, 1000, (SIDE, SIDE))
     item.PixelData = values.astype("<u2").tobytes()
     return item
+
+
+def _code(value: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", "made"
+    return item
+
+
+def _reference(k: int) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = uid.MRImageStorage, f"{_ROOT}5.{k}"
+    return item
+
+
+def _written(item: Dataset) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = item.SOPClassUID, item.SOPInstanceUID
+    meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    item.file_meta = meta
+    file = BytesIO()
+    item.save_as(file, enforce_file_format=True)
+    return file.getvalue()

@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from pydicom import uid
 
+from willis.shared.processes import end_with_parent
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -96,6 +98,7 @@ class Apart:
 
 
 def _answer(pipe: Connection) -> None:
+    end_with_parent()
     while (asked := pipe.recv()) is not _STOP:
         function, args, rest = asked
         try:

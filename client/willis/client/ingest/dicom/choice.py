@@ -86,7 +86,9 @@ def _one_of(fitting: Sequence[Stack], rule: SeriesRule) -> list[Stack]:
     if len(fitting) < 2 or rule.several == "refuse":
         return list(fitting) if len(fitting) == 1 else []
     if rule.several == "last":
-        return [max(fitting, key=lambda stack: (stack.instances[0].series_number, stack.name))]
+        last = max(stack.instances[0].series_number for stack in fitting)
+        latest = [stack for stack in fitting if stack.instances[0].series_number == last]
+        return latest if len(latest) == 1 else []
     most = max(stack.shape[2] for stack in fitting)
     first = [stack for stack in fitting if stack.shape[2] == most]
     return first if len(first) == 1 else []

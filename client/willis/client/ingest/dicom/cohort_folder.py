@@ -87,6 +87,7 @@ class CohortFolder:
         Raises:
             StateError: The disk is full or not writable; nothing half-written stays.
         """
+        self._forget(name)
         digests = {}
         for kind, voxels in (("images", image), ("labels", label)):
             data = b"" if voxels is None else nifti_bytes(voxels, affine)
@@ -128,6 +129,17 @@ class CohortFolder:
                     (self.out / kind / file_of(name)).unlink(missing_ok=True)
                 note.unlink()
         return self.out / TABLE
+
+    def _forget(self, name: str) -> None:
+        """Take a scan away before it is made anew: no table may join a new image to an old label."""
+        old = [self._note(name), *(self.out / kind / file_of(name) for kind in ("labels", "images"))]
+        try:
+            for path in old:
+                path.unlink(missing_ok=True)
+        except OSError as fault:
+            raise StateError(
+                f"cannot make {name} anew: {fault.strerror}; let the cohort be written"
+            ) from None
 
     def _note(self, name: str) -> Path:
         return self._memory / f"{file_of(name).removesuffix('.nii.gz')}.json"

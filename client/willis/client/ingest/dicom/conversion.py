@@ -1,7 +1,8 @@
 """Make one scan of a cohort: voxels, label, files; what was made of the same before is left as it is."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from willis.client.ingest.dicom.stacks import MULTI_FRAME, Stack
 from willis.client.ingest.dicom.voxels import VolumeRefused, volume_of
 from willis.shared.errors import CohortError
 
+_FORMAT = "1"  # another where the same files and rule give other voxels: all scans are then made anew
+
 
 class Conversion:
     """Makes scans.
@@ -26,7 +29,6 @@ class Conversion:
     Args:
         rule: The site's.
         cohort: Where they are written.
-        paths: The file of each instance, by ``Instance.file``.
         search: For their labels.
         apart: Where codecs decode.
     """
@@ -36,11 +38,17 @@ class Conversion:
         rule: IntakeRule,
         cohort: CohortFolder,
         *,
-        paths: Mapping[str, Path],
         search: LabelSearch,
         apart: Apart,
     ) -> None:
-        self._rule, self._cohort, self._paths, self._search, self._apart = rule, cohort, paths, search, apart
+        self.cohort = cohort
+        self._rule, self._search, self._apart = rule, search, apart
+        self._paths: Mapping[str, Path] = {}
+
+    def expect(self, wanted: Sequence[Wanted], paths: Mapping[str, Path]) -> None:
+        """Say what will be made, and where the file of each instance is, by ``Instance.file``."""
+        self._paths = paths
+        self._search.expect((one.image for one in wanted if one.image is not None), paths)
 
     def scan(self, one: Wanted) -> tuple[KeptScan, bool]:
         """Return a scan of the cohort, and whether it was made now.
@@ -52,7 +60,7 @@ class Conversion:
             StateError: The cohort cannot be written.
         """
         source = self._source(one)
-        kept = self._cohort.kept(one.name, source)
+        kept = self.cohort.kept(one.name, source)
         return (kept, False) if kept is not None else (self._made(one, source), True)
 
     def _made(self, one: Wanted, source: str) -> KeptScan:
@@ -60,27 +68,39 @@ class Conversion:
             image = None
             label, affine = self._search.alone(one.masks[0], self._paths)
         else:
-            image, affine = volume_of(one.image, self._paths, apart=self._apart)
+            image, affine = volume_of(
+                one.image, self._paths, apart=self._apart, pseudonyms=self._search.pseudonyms
+            )
             _check_spacing(one.image, affine, self._rule)
             i, j, k = image.shape
             grid = Grid((i, j, k), affine, one.image.frame_of_reference, one.image.series)
             label = self._search.label(one.image, one.masks, grid, self._paths)
-        return self._cohort.write(
+        return self.cohort.write(
             one.name, source, subject=one.subject, image=image, label=label, affine=affine
         )
 
     def _source(self, one: Wanted) -> str:
-        """Return a digest of the files that a scan is made of, by size and time, and of the rule."""
+        """Return a digest of the files that a scan is made of, by facts, size and times, and of the rule."""
         lacking = [file for file in one.files() if file not in self._paths]
         if lacking:
             raise CohortError(f"{one.name}: {len(lacking)} of its files went away while the export was read")
-        told = hashlib.sha256(self._rule.digest().encode())
+        told = hashlib.sha256(f"{_FORMAT} {self._rule.digest()}".encode())
         beside = () if one.image is None else self._search.beside(one.image, self._paths)
         for path in [*(self._paths[file] for file in one.files()), *beside]:
-            about = path.stat()
-            told.update(f"{about.st_size} {about.st_mtime_ns}\n".encode())
-        told.update("\n".join(one.files()).encode())
+            told.update(_changed(path, one.name).encode())
+        told.update("\n".join(str(astuple(each)) for each in one.instances()).encode())
         return told.hexdigest()
+
+
+def _changed(path: Path, name: str) -> str:
+    """Return what changes with a file: its size and times; a copy that keeps one time has another."""
+    try:
+        about = path.stat()
+    except OSError as fault:
+        told = type(fault).__name__
+    else:
+        return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}\n"
+    raise CohortError(f"{name}: a file of it went away while the export was read ({told})")
 
 
 def _check_spacing(stack: Stack, affine: Float64[np.ndarray, "4 4"], rule: IntakeRule) -> None:

@@ -7,7 +7,9 @@ from jaxtyping import Bool, Float64, UInt8
 
 from willis.client.ingest.dicom.mask_fault import MaskFault, MaskRefused
 
-ON_VOXEL = 1e-3  # of a voxel: how far the middle of a mask's pixel may lie from that of an image's voxel
+# Of a voxel: how far the middle of a mask's pixel may lie from that of an image's voxel. As much as slices
+# may lie off their regular distance (lattice.STEP_TOLERANCE): a mask has the positions that its image has.
+ON_VOXEL = 0.05
 MOST_FOREGROUND = 0.5  # of the image's voxels; no vessel, lesion or organ of a head fills more
 LEAST_PLANES_OF_A_COMB = 4  # as many planes, all the same two or more slices apart, are no coincidence
 

@@ -11,6 +11,7 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 
 from willis.client.ingest.dicom.header_file import Header, UnfitFileError, open_header
+from willis.client.ingest.dicom.header_text import text_of
 from willis.client.ingest.dicom.header_values import (
     MODALITIES,
     SEQUENCE_CODES,
@@ -19,7 +20,7 @@ from willis.client.ingest.dicom.header_values import (
     phase_of,
 )
 from willis.client.ingest.dicom.identifying import names_nobody
-from willis.client.ingest.dicom.identity import Pseudonyms, check_policy, identity_faults, normalised, text_of
+from willis.client.ingest.dicom.identity import Pseudonyms, check_policy, identity_faults, normalised
 from willis.client.ingest.dicom.instance import Instance, Left
 
 _KIND_OF = {
@@ -42,6 +43,7 @@ _LOSSLESS = frozenset(
         uid.JPEG2000Lossless, uid.RLELossless, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL,
     }
 )  # fmt: skip
+_MOST_SHIFT = 100 * 365  # days
 _PULSES = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}
 _TEXTS = ("SeriesDescription", "ProtocolName", "SequenceName")
 
@@ -139,7 +141,8 @@ def _instance(
     return Instance(
         file=file, subject=subject, study=of("study", study), series=of("series", series), uid=of("uid", own),
         frame_of_reference=of("frame", frame) if frame else "", kind=kind,
-        modality=modality if modality in MODALITIES else "", study_day=_day(text_of(dataset, "StudyDate")),
+        modality=modality if modality in MODALITIES else "",
+        study_day=_day(text_of(dataset, "StudyDate"), subject, of),
         born=_born(dataset, of), position=geometry[0], orientation=geometry[1], spacing=geometry[2],
         phase=phase_of(image_type, values.text("ComplexImageComponent")), syntax=_syntax(dataset), pixels="",
         matches=sum(1 << i for i, one in enumerate(patterns) if any(map(one.search, texts))),
@@ -214,12 +217,14 @@ def _references(dataset: Dataset, of: Callable[[str, str], str]) -> tuple[str, .
     return tuple(dict.fromkeys(of("series", one) for one in told if one))
 
 
-def _day(told: str) -> int:
+def _day(told: str, subject: str, of: Callable[[str, str], str]) -> int:
+    """Return a date as days since a day of the patient's own: its order stays, the date does not."""
     match = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", told)
     try:
-        return (date(*map(int, match.groups())) - date(1970, 1, 1)).days if match else 0
+        days = date(*map(int, match.groups())).toordinal() if match else 0
     except ValueError:
-        return 0
+        days = 0
+    return days + int(of("day", subject), 16) % _MOST_SHIFT if days else 0
 
 
 def _born(dataset: Dataset, of: Callable[[str, str], str]) -> str:

@@ -9,26 +9,30 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import pydicom
 from pydicom.config import IGNORE, settings
 from pydicom.dataset import FileDataset
+from pydicom.filereader import read_partial
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+
+from willis.client.ingest.dicom.header_text import text_of
 
 LARGEST_VALUE = (
     64 << 20
 )  # bytes of one value of a header; a longer one is skipped, and so damaged where it is read
 LARGEST_HEADER = 256 << 20  # bytes that a deflated header may have once inflated
 _LARGEST_INFLATED = 4 << 30
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_PIXEL_TAGS = frozenset(struct.pack(order + "HH", 0x7FE0, tag & 0xFFFF) for tag in _PIXELS for order in "<>")
 _LONG = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"})
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _CHUNK = 1 << 20
+_FIRST = 64 << 10  # bytes that are read at once; most headers, and the pixel data's tag, lie within
 
 
 class UnfitFileError(Exception):
@@ -116,7 +120,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _header(file: BinaryIO, *, inflate: int) -> Header:
     try:
-        start = file.read(1024)
+        start = file.read(_FIRST)
     except OSError:
         raise UnfitFileError("unreadable") from None
     marked = start[128:132] == b"DICM"
@@ -124,14 +128,14 @@ def _header(file: BinaryIO, *, inflate: int) -> Header:
         raise UnfitFileError("not-dicom")
     unfit = "damaged" if marked else "not-dicom"
     try:
-        deflated = DeflatedExplicitVRLittleEndian.encode() in start
+        deflated = DeflatedExplicitVRLittleEndian.encode() in start[:1024]
         if deflated:
             file = _inflated(file, most=inflate)
-        file.seek(0)
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=LARGEST_VALUE)
+            start = file.read(_FIRST)
+        dataset = _parsed(file, start)
         if deflated:
             dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-        if getattr(dataset.file_meta, "MediaStorageSOPClassUID", "") == MediaStorageDirectoryStorage:
+        if text_of(dataset.file_meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             raise UnfitFileError("dicomdir")
         if not _last_is_whole(dataset):
             raise UnfitFileError(unfit)
@@ -142,6 +146,29 @@ def _header(file: BinaryIO, *, inflate: int) -> Header:
         raise UnfitFileError("unreadable") from None
     except Exception:  # any parser's complaint of any bytes; its text may quote them, so it ends here
         raise UnfitFileError(unfit) from None
+
+
+def _parsed(file: BinaryIO, start: bytes) -> FileDataset:
+    """Return the elements before the pixels; ``file`` then stands at the pixel data, or where they end.
+
+    Memory is faster to parse than a file: the first bytes do where the pixel data begin within them.
+    """
+    near = io.BytesIO(start)
+    with suppress(Exception):  # a header that is cut off there is read again from the file
+        dataset = _elements(near)
+        if start[near.tell() : near.tell() + 4] in _PIXEL_TAGS and near.tell() + 12 <= len(start):
+            file.seek(near.tell())
+            return dataset
+    file.seek(0)
+    return _elements(file)
+
+
+def _elements(file: BinaryIO) -> FileDataset:
+    return read_partial(file, _at_pixel_data, defer_size=LARGEST_VALUE, force=True)
+
+
+def _at_pixel_data(tag: int, _vr: str | None, _length: int) -> bool:
+    return int(tag) in _PIXELS
 
 
 def _begins_like_a_header(start: bytes) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from willis.client.ingest.dicom.identity import text_of
+from willis.client.ingest.dicom.header_text import plain_text, text_of
 
 MODALITIES = frozenset({"MR", "CT", "SEG", "RTSTRUCT", "PT", "US", "CR", "DX", "XA", "SC", "OT", "SR", "PR"})
 SEQUENCE_CODES = frozenset({"SE", "IR", "GR", "EP", "RM"})
@@ -108,6 +108,9 @@ class Values:
         return ""
 
     def _text_or_fault(self, place: Dataset, keyword: str) -> str:
+        plain = plain_text(place, keyword)
+        if plain is not None:
+            return plain
         try:
             element = place.get_item(keyword)
             if element is None:

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import csv
-import hashlib
 import hmac
 import os
 import re
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydicom.dataset import Dataset
 
+from willis.client.ingest.dicom.header_text import is_empty, text_of
 from willis.client.ingest.dicom.identifying import (
     IDENTIFYING,
     RETAIN_SAFE_PRIVATE,
@@ -125,7 +125,7 @@ class Pseudonyms:
         if label not in self._derived:
             info = f"willis/pseudonyms/1/{label}".encode()
             self._derived[label] = HKDF(SHA256(), 32, salt=None, info=info).derive(self._key)
-        return hmac.new(self._derived[label], value, hashlib.sha256).digest()
+        return hmac.digest(self._derived[label], value, "sha256")
 
 
 def normalised(patient_id: str) -> str:
@@ -213,22 +213,6 @@ def identity_faults(dataset: Dataset, deid: str) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def text_of(dataset: Dataset, keyword: str) -> str:
-    """Return a value as text, "" where absent or not readable; several are joined as DICOM does."""
-    try:
-        value = dataset.get(keyword)
-        if value is None:
-            return ""
-        several = (
-            not isinstance(value, str | bytes)
-            and hasattr(value, "__iter__")
-            and not hasattr(value, "components")
-        )
-        return "\\".join(str(one) for one in value).strip() if several else str(value).strip()
-    except Exception:  # whatever a library says of a damaged value may quote it
-        return ""
-
-
 def _method_codes(dataset: Dataset) -> frozenset[str]:
     with contextlib.suppress(Exception):  # a sequence that cannot be read tells no method, and so is refused
         items = dataset.get("DeidentificationMethodCodeSequence") or ()
@@ -239,19 +223,31 @@ def _method_codes(dataset: Dataset) -> frozenset[str]:
 def _named(dataset: Dataset, patient: str, *, kept: tuple[frozenset[int], bool], depth: int) -> Iterator[str]:
     """Yield faults of one data set and of all within."""
     tags, private = kept
-    for tag in list(dataset.keys()):
-        number = int(tag)
+    for element in list(dataset.values()):
+        number = int(element.tag)
         if number >> 16 & 1 or number == 0x00020102:
             if not private:
                 yield "identity-private"
         elif number in IDENTIFYING and number not in tags:
             if not _nobody(dataset, number, patient):
                 yield f"identity-{IDENTIFYING[number]}"
-        elif number in SEQUENCES:
+        elif 0x5000 <= number >> 16 <= 0x50FF:
+            yield "identity-curve"
+        elif number in SEQUENCES or _is_sequence(dataset, number, element.VR):
             yield from _named_within(dataset, number, patient, kept=kept, depth=depth)
 
 
+def _is_sequence(dataset: Dataset, tag: int, vr: str | None) -> bool:
+    """Whether an attribute holds items, whatever the dictionary says of it, or says nothing."""
+    try:
+        return vr in (None, "SQ", "UN") and dataset[tag].VR == "SQ"
+    except Exception:  # what cannot be read is looked into, and refused there
+        return True
+
+
 def _nobody(dataset: Dataset, tag: int, patient: str) -> bool:
+    if is_empty(dataset, tag):
+        return True
     try:
         value = dataset[tag].value
         if tag in SEQUENCES:

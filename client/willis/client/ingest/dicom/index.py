@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from willis.shared.errors import CohortError
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scan (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS file (
-    file TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, seen INTEGER NOT NULL,
+    file TEXT PRIMARY KEY, stamp TEXT NOT NULL, seen INTEGER NOT NULL,
     code TEXT NOT NULL, subject TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, body TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_series ON file (subject, study, series, file);
@@ -107,23 +107,30 @@ class Index:
             self._base.execute("BEGIN IMMEDIATE")
             return number
 
-    def unchanged(self, file: str, *, size: int, mtime_ns: int, seen: int) -> bool:
-        """Whether a file was read as it is now; if so, it is marked as seen."""
-        with self._told():
-            change = "UPDATE file SET seen = ? WHERE file = ? AND size = ? AND mtime_ns = ?"
-            return self._base.execute(change, (seen, file, size, mtime_ns)).rowcount == 1
+    def unchanged(self, file: str, *, stamp: str, seen: int) -> bool:
+        """Whether a file was read as it is now; if so, it is marked as seen.
 
-    def put(self, found: Instance | Left, *, size: int, mtime_ns: int, seen: int) -> None:
-        """Put what was read of one file in the place of what was there."""
+        One that could not be read may be well again without a change: it never counts.
+        """
+        with self._told():
+            change = "UPDATE file SET seen = ? WHERE file = ? AND stamp = ? AND code != 'unreadable'"
+            return self._base.execute(change, (seen, file, stamp)).rowcount == 1
+
+    def put(self, found: Instance | Left, *, stamp: str, seen: int) -> None:
+        """Put what was read of one file in the place of what was there.
+
+        Args:
+            stamp: Of the file as it was read: its size and times.
+        """
         row = (
             (found.code, "", "", "", "")
             if isinstance(found, Left)
-            else ("", found.subject, found.study, found.series, json.dumps(asdict(found), allow_nan=False))
+            else ("", found.subject, found.study, found.series, json.dumps(vars(found), allow_nan=False))
         )
         with self._told():
             self._base.execute(
-                "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (found.file, size, mtime_ns, seen, *row),
+                "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (found.file, stamp, seen, *row),
             )
 
     def keep(self) -> None:

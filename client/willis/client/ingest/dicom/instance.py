@@ -21,7 +21,8 @@ class Instance:
         series_number: 0 where absent; so are the next two.
         instance_number: It need not follow position.
         acquisition_number: Of one series, where it was acquired more than once.
-        study_day: Days since 1970 of the study, 0 where absent; for order and differences, never shown.
+        study_day: The study's date in days since a day of the patient's own, 0 where absent: for order and
+            differences.
         born: Keyed digest of birth date and sex; empty where absent.
         rows: Pixels along a column.
         columns: Pixels along a row.

@@ -1,16 +1,18 @@
 """Where an image's label is, by the site's rule: among the export's segmentations, or NIfTI beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import ParamSpec, TypeVar
 
 import numpy as np
-import pydicom
 from jaxtyping import Float64, UInt8
-from pydicom.errors import InvalidDicomError
 
 from willis.client.ingest.dicom.apart import Apart, DecoderLost, is_coded
-from willis.client.ingest.dicom.identity import Pseudonyms, text_of
+from willis.client.ingest.dicom.header_file import UnfitFileError, open_header
+from willis.client.ingest.dicom.header_text import text_of
+from willis.client.ingest.dicom.identity import Pseudonyms
 from willis.client.ingest.dicom.instance import Instance
 from willis.client.ingest.dicom.labels import (
     Grid,
@@ -44,7 +46,16 @@ class LabelSearch:
     def __init__(self, rule: LabelRule, export: Path, pseudonyms: Pseudonyms, apart: Apart) -> None:
         if rule.pattern is not None:
             check_pattern(rule.pattern)
-        self._rule, self._export, self._pseudonyms, self._apart = rule, export, pseudonyms, apart
+        self._rule, self._export, self.pseudonyms, self._apart = rule, export, pseudonyms, apart
+        self._shared: frozenset[Path] = frozenset()
+
+    def expect(self, images: Iterable[Stack], paths: Mapping[str, Path]) -> None:
+        """Look at all images before the first is made: a NIfTI mask that is several images' is none's."""
+        found: Counter[Path] = Counter()
+        for image in images:
+            with suppress(CohortError):  # told where the image is made
+                found.update(self.beside(image, paths))
+        self._shared = frozenset(path for path, n in found.items() if n > 1)
 
     def label(
         self, image: Stack, masks: Sequence[Instance], grid: Grid, paths: Mapping[str, Path]
@@ -61,13 +72,14 @@ class LabelSearch:
         if self._rule.source == "nifti":
             (beside,) = self.beside(image, paths)
             return label_from_nifti(beside, grid)
+        _refuse_named(masks)
         found = self._decoded(
             masks,
             label_of,
             [paths[one.file] for one in masks],
             grid,
             segments=self._rule.segments,
-            pseudonyms=self._pseudonyms,
+            pseudonyms=self.pseudonyms,
             several=self._rule.several,
         )
         return found.voxels
@@ -80,8 +92,9 @@ class LabelSearch:
         Raises:
             MaskRefused: It is not fit.
         """
+        _refuse_named([mask])
         rule, path = self._rule, paths[mask.file]
-        return self._decoded([mask], seg_alone, path, segments=rule.segments, pseudonyms=self._pseudonyms)
+        return self._decoded([mask], seg_alone, path, segments=rule.segments, pseudonyms=self.pseudonyms)
 
     def _decoded(
         self, masks: Sequence[Instance], function: Callable[P, T], *args: P.args, **rest: P.kwargs
@@ -114,14 +127,23 @@ class LabelSearch:
             series_uid=series,
             series_number=image.instances[0].series_number,
         )
+        if found in self._shared:
+            raise MaskRefused(MaskFault.SHARED)
         return (found,)
+
+
+def _refuse_named(masks: Sequence[Instance]) -> None:
+    """Refuse masks whose headers do not keep the site's policy; contours are refused for what they are."""
+    for one in masks:
+        if one.kind != "rtstruct" and any(code.startswith("identity-") for code in one.faults):
+            raise MaskRefused(MaskFault.NAMED)
 
 
 def _identifiers(path: Path, name: str) -> tuple[str, str, str]:
     """Read what a pattern may name; it goes into a path and nowhere else."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_ASKED), force=True)
-        patient, study, series = (text_of(header, keyword) for keyword in _ASKED)
-    except (OSError, InvalidDicomError, ValueError, TypeError, KeyError) as fault:
-        raise CohortError(f"{name}: a header cannot be read again: {type(fault).__name__}") from None
+        with open_header(path) as header:
+            patient, study, series = (text_of(header.dataset, keyword) for keyword in _ASKED)
+    except UnfitFileError as unfit:
+        raise CohortError(f"{name}: a header cannot be read again: {unfit.code}") from None
     return patient, study, series

@@ -31,6 +31,8 @@ class MaskFault(StrEnum):
     TOO_LARGE = "too-large-label"
     OUTSIDE_EXPORT = "outside-export"
     SEVERAL = "several-labels"
+    SHARED = "shared-label"
+    NAMED = "named-mask"
     NONE_FITS = "no-label-fits"
 
     @property
@@ -66,6 +68,12 @@ _SENTENCES = {
     MaskFault.TOO_LARGE: "more than half of the image is marked; is background the label, or is it inverted?",
     MaskFault.OUTSIDE_EXPORT: "the rule's pattern leads out of the export or through a link; mend it",
     MaskFault.SEVERAL: 'more than one mask fits the image; keep one, or say in the rule `several = "newest"`',
+    MaskFault.SHARED: (
+        "the rule's pattern names one mask for several images; put what tells them apart into the pattern"
+    ),
+    MaskFault.NAMED: (
+        "the mask's header is not de-identified; de-identify it first, or agree on deid = 'site-local'"
+    ),
     MaskFault.NONE_FITS: "none of the masks fits the image",
 }
 

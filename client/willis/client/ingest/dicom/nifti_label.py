@@ -1,6 +1,7 @@
 """A NIfTI mask beside an export: where the site's pattern says it is, and as the label of an image."""
 
 import string
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,7 +15,7 @@ from willis.shared.errors import CohortError
 
 PLACES = ("patient", "study", "series", "series_number", "folder", "stem")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-_MOST_CHARACTERS = 255  # of one name in a folder, as on every file system
+_LONGEST_NAME = 255  # bytes of one name in a folder, as on every file system
 
 
 def label_from_nifti(path: Path, grid: Grid) -> UInt8[np.ndarray, "i j k"]:
@@ -166,11 +167,20 @@ def _is_name(text: str) -> bool:
 def _inside(export: Path, relative: PurePosixPath) -> Path:
     path = export
     for part in relative.parts:
-        if part == ".." or len(part) > _MOST_CHARACTERS:
+        if part == ".." or len(part.encode()) > _LONGEST_NAME:
             raise MaskRefused(MaskFault.OUTSIDE_EXPORT)
         path = path / part
-        if path.is_symlink():
+        if _looked(path.is_symlink):
             raise MaskRefused(MaskFault.OUTSIDE_EXPORT)
-    if not path.is_file():
+    if not _looked(path.is_file):
         raise MaskRefused(MaskFault.MISSING)
     return path
+
+
+def _looked(asked: Callable[[], bool]) -> bool:
+    """Ask the file system; what it raises names the path, which may name the patient."""
+    try:
+        return asked()
+    except OSError as fault:
+        told = type(fault).__name__
+    raise MaskRefused(MaskFault.MISSING, f"{told} at looking for it")

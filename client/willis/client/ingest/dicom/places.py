@@ -1,13 +1,20 @@
 """Where an index' files are: paths carry names, so they are kept in memory, and no longer than an intake."""
 
+import hashlib
 from collections.abc import Set
 from pathlib import Path
 
-from willis.client.ingest.dicom.header_file import UnfitFileError, pixel_digest
-from willis.client.ingest.dicom.identity import Pseudonyms
+from willis.client.ingest.dicom.header_file import UnfitFileError, open_header, pixel_digest
+from willis.client.ingest.dicom.identity import Pseudonyms, text_of
 from willis.client.ingest.dicom.index import Index
 from willis.client.ingest.dicom.instance import Instance
 from willis.client.ingest.dicom.scan import locate
+
+_CLASSIC = frozenset({"mr", "ct"})
+_MEANING = (
+    "RescaleSlope", "RescaleIntercept", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "PhotometricInterpretation",
+)  # fmt: skip
 
 
 class Places:
@@ -30,14 +37,28 @@ class Places:
         return locate(self._export, files, pseudonyms=self._pseudonyms)
 
     def pixel_digest(self, one: Instance) -> str:
-        """Return the SHA-256 of an instance's pixels, empty where they cannot be read.
+        """Return the SHA-256 of an instance's pixels and what they mean, empty where they cannot be read.
 
-        The first call walks the export once for all that follow.
+        Equal pixels under another slope are another image. What frames and segments mean stands all over a
+        file, so of all but classic images it is that of the file's bytes. The first call walks the export
+        once for all that follow.
         """
         if self._all is None:
             files = (each.file for each in self._index.instances())
             self._all = locate(self._export, files, pseudonyms=self._pseudonyms)
         try:
-            return pixel_digest(self._all[one.file])
-        except (UnfitFileError, KeyError):
+            path = self._all[one.file]
+            return _classic_digest(path) if one.kind in _CLASSIC else _file_digest(path)
+        except (UnfitFileError, KeyError, OSError):
             return ""
+
+
+def _classic_digest(path: Path) -> str:
+    with open_header(path) as header:
+        meaning = [text_of(header.dataset, keyword) for keyword in _MEANING]
+    return hashlib.sha256("\n".join([pixel_digest(path), *meaning]).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

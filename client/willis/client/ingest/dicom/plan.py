@@ -1,14 +1,17 @@
 """What an intake makes: every patient's images that the rule takes, and the masks that may be theirs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from willis.client.ingest.dicom.choice import Verdict, choose
+from willis.client.ingest.dicom.duplicates import settle_uids
+from willis.client.ingest.dicom.header_flaws import whole_flaw
 from willis.client.ingest.dicom.index import Index
 from willis.client.ingest.dicom.instance import Instance
+from willis.client.ingest.dicom.lattice import Flaw
 from willis.client.ingest.dicom.places import Places
 from willis.client.ingest.dicom.rule import IntakeRule
-from willis.client.ingest.dicom.stacks import Refusal, Stack, stacks
+from willis.client.ingest.dicom.stacks import NO_SUBJECT, Refusal, Stack, stacks
 
 _MASKS = ("seg", "label-map-seg", "rtstruct")
 
@@ -31,8 +34,11 @@ class Wanted:
 
     def files(self) -> list[str]:
         """Return what the scan is made of, by ``Instance.file``."""
-        images = [] if self.image is None else [one.file for one in self.image.instances]
-        return images + [one.file for one in self.masks]
+        return [one.file for one in self.instances()]
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Return what the scan is made of."""
+        return (() if self.image is None else self.image.instances) + self.masks
 
 
 def plan(rule: IntakeRule, index: Index, places: Places) -> tuple[list[Wanted], list[Verdict], int]:
@@ -50,9 +56,18 @@ def plan(rule: IntakeRule, index: Index, places: Places) -> tuple[list[Wanted], 
             shared=shared,
         )
         duplicates += sum(one.duplicates for one in found)
-        masks = tuple(one for one in members if one.kind in _MASKS)
+        told = [one for one in members if one.kind in _MASKS]
+        masks = tuple(_once(told, places.pixel_digest))
+        duplicates += len(told) - len(masks)
         if rule.label.source == "masks-alone":
-            wanted += _alone(subject, masks)
+            alone = _alone(subject, masks)
+            refused = [_flaw(one.masks[0], masks, shared) for one in alone]
+            wanted += [one for one, flaw in zip(alone, refused, strict=True) if flaw is None]
+            verdicts += [
+                Verdict(one.name, False, flaw.code, flaw.sentence, refused=True)
+                for one, flaw in zip(alone, refused, strict=True)
+                if flaw is not None
+            ]
             verdicts += [
                 Verdict(one.name, False, "masks-alone", "the rule takes segmentations without images")
                 for one in found
@@ -68,6 +83,28 @@ def plan(rule: IntakeRule, index: Index, places: Places) -> tuple[list[Wanted], 
     return wanted, verdicts, duplicates
 
 
+def _once(masks: Iterable[Instance], digest: Callable[[Instance], str]) -> Iterator[Instance]:
+    """Yield masks without their equal copies; where two of one UID differ, all of them."""
+    of_uid: dict[str, list[Instance]] = {}
+    for one in masks:
+        of_uid.setdefault(one.uid, []).append(one)
+    for copies in of_uid.values():
+        yield from settle_uids(copies, digest)[0]
+
+
+def _flaw(mask: Instance, masks: Iterable[Instance], shared: Collection[str]) -> Flaw | None:
+    """Return why a mask must not stand alone: whose it is, or what it shows, is not known for sure."""
+    if not mask.subject:
+        return whole_flaw("no-patient")
+    if len({one.born for one in masks if one.born}) > 1:
+        return whole_flaw("conflicting-births")
+    if mask.series in shared:
+        return whole_flaw("two-patients")
+    if sum(one.uid == mask.uid for one in masks) > 1:
+        return Flaw("copies-differ", "several files share one SOPInstanceUID and differ; export it again")
+    return None
+
+
 def _masks_of(image: Stack, masks: Iterable[Instance]) -> tuple[Instance, ...]:
     """Return the masks that say they are of an image, and those that do not say of which."""
     return tuple(
@@ -78,8 +115,9 @@ def _masks_of(image: Stack, masks: Iterable[Instance]) -> tuple[Instance, ...]:
     )
 
 
-def _alone(subject: str, masks: Iterable[Instance]) -> Iterable[Wanted]:
+def _alone(subject: str, masks: Iterable[Instance]) -> list[Wanted]:
     order = sorted(masks, key=lambda one: (one.study_day, one.study, one.series_number, one.uid))
     return [
-        Wanted(f"{subject}/mask-{number}", subject, None, (one,)) for number, one in enumerate(order, start=1)
+        Wanted(f"{subject or NO_SUBJECT}/mask-{number}", subject, None, (one,))
+        for number, one in enumerate(order, start=1)
     ]

@@ -15,6 +15,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
 
 from willis.client.ingest.dicom.header_file import LARGEST_HEADER, UnfitFileError, open_header, quiet
+from willis.client.ingest.dicom.identity import Pseudonyms, text_of
 from willis.client.ingest.dicom.instance import Instance
 from willis.client.ingest.dicom.lattice import Flaw, Plane
 
@@ -52,7 +53,7 @@ class _Unfit(Exception):
         super().__init__(code)
 
 
-def read_planes(path: Path, told: Instance) -> Planes | Flaw:
+def read_planes(path: Path, told: Instance, pseudonyms: Pseudonyms | None = None) -> Planes | Flaw:
     """Read and decode one file.
 
     Returns:
@@ -60,10 +61,11 @@ def read_planes(path: Path, told: Instance) -> Planes | Flaw:
 
     Args:
         told: What the index says of the file; rows, columns and frames must still be so.
+        pseudonyms: By which the index names instances; the file must still be the same one's.
     """
     with _hushed():
         try:
-            return _planes(_opened(path, told), told)
+            return _planes(_opened(path, told, pseudonyms), told)
         except _Unfit as unfit:
             return unfit.flaw
         except Exception as fault:  # pydicom, gdcm and numpy raise anything on damaged bytes
@@ -84,7 +86,7 @@ def _hushed() -> Iterator[None]:
         yield
 
 
-def _opened(path: Path, told: Instance) -> Dataset:
+def _opened(path: Path, told: Instance, pseudonyms: Pseudonyms | None) -> Dataset:
     inflated = LARGEST_HEADER + 8 * max(1, told.rows * told.columns * told.frames)
     with open_header(path, inflate=inflated) as header:
         header.file.seek(0)
@@ -92,7 +94,8 @@ def _opened(path: Path, told: Instance) -> Dataset:
     if "TransferSyntaxUID" not in item.file_meta:
         item.file_meta.TransferSyntaxUID = uid.UID(told.syntax or uid.ImplicitVRLittleEndian)
     grid = (int(item.Rows), int(item.Columns), int(item.get("NumberOfFrames") or 1))
-    if grid != (told.rows, told.columns, told.frames):
+    another = pseudonyms is not None and pseudonyms.of("uid", text_of(item, "SOPInstanceUID")) != told.uid
+    if another or grid != (told.rows, told.columns, told.frames):
         raise _Unfit("changed", "a file of it changed since the scan; scan the export again")
     if item.get("SamplesPerPixel", 1) != 1 or item.get("PhotometricInterpretation") != "MONOCHROME2":
         text = (

@@ -110,8 +110,16 @@ def _picture(out: Path, scan: KeptScan) -> str:
     marked = np.flatnonzero(label.any((0, 1)))
     k = int(marked[len(marked) // 2]) if len(marked) else label.shape[2] // 2
     data = io.BytesIO()
-    Image.fromarray(overlaid(image[:, :, k], label[:, :, k])).resize((_SIDE, _SIDE)).save(data, "PNG")
+    plane = Image.fromarray(overlaid(image[:, :, k], label[:, :, k]))
+    plane.resize(_screen(label.shape, scan.spacing_mm)).save(data, "PNG")
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _screen(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> tuple[int, int]:
+    """Return width and height on the screen of a plane as it is in mm."""
+    width, height = shape[0] * spacing_mm[0], shape[1] * spacing_mm[1]
+    scale = _SIDE / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def overlaid(

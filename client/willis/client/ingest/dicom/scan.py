@@ -20,6 +20,7 @@ from willis.client.ingest.dicom.identity import POLICIES, Pseudonyms
 from willis.client.ingest.dicom.index import FORMAT, Index
 from willis.client.ingest.dicom.instance import Instance, Left
 from willis.shared.errors import CohortError
+from willis.shared.processes import end_with_parent
 
 BATCH = 64  # files that a worker reads at a time
 KEEP_EVERY = 512  # files between two commits
@@ -34,8 +35,7 @@ class _Seen:
 
     path: Path
     file: str
-    size: int
-    mtime_ns: int
+    stamp: str
     code: str = ""
 
 
@@ -147,7 +147,7 @@ def _walk(export: Path, pseudonyms: Pseudonyms) -> Iterator[_Seen]:
         try:
             names = sorted(os.listdir(folder))
         except OSError:
-            yield _Seen(folder, pseudonyms.of("file", "/".join(parts)), 0, 0, "unreadable")
+            yield _Seen(folder, pseudonyms.of("file", "/".join(parts)), "", "unreadable")
             continue
         for name in names:
             here = (*parts, name)
@@ -163,11 +163,12 @@ def _seen(path: Path, file: str) -> _Seen | None:
     try:
         facts = path.lstat()
     except OSError:
-        return _Seen(path, file, 0, 0, "unreadable")
+        return _Seen(path, file, "", "unreadable")
     if stat.S_ISDIR(facts.st_mode):
         return None
     code = "link" if stat.S_ISLNK(facts.st_mode) else "" if stat.S_ISREG(facts.st_mode) else "not-dicom"
-    return _Seen(path, file, facts.st_size, facts.st_mtime_ns, code)
+    # Times alone can be put back (cp -p, unzip); the time of change cannot.
+    return _Seen(path, file, f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}", code)
 
 
 def _fill(index: Index, walked: Iterator[_Seen], reading: _Reading, *, workers: int, told: _Told) -> None:
@@ -176,13 +177,13 @@ def _fill(index: Index, walked: Iterator[_Seen], reading: _Reading, *, workers: 
 
     def fresh() -> Iterator[_Seen]:
         for seen in walked:
-            if index.unchanged(seen.file, size=seen.size, mtime_ns=seen.mtime_ns, seen=number):
+            if index.unchanged(seen.file, stamp=seen.stamp, seen=number):
                 told.one()
             else:
                 yield seen
 
     for seen, found in _read(fresh(), reading, workers=workers):
-        index.put(found, size=seen.size, mtime_ns=seen.mtime_ns, seen=number)
+        index.put(found, stamp=seen.stamp, seen=number)
         index.n_read += 1
         told.one()
         if index.n_read % KEEP_EVERY == 0:
@@ -237,6 +238,7 @@ _reading: _Reading | None = None  # of this worker
 
 
 def _start(reading: _Reading) -> None:
+    end_with_parent()
     global _reading
     _reading = reading
 

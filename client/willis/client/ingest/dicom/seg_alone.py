@@ -9,10 +9,12 @@ from jaxtyping import Float64, UInt8
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from willis.client.ingest.dicom.grid import ON_VOXEL, Grid, Plane
+from willis.client.ingest.dicom.header_flaws import MOST_VOXELS
 from willis.client.ingest.dicom.mask_fault import MaskFault, MaskRefused
 from willis.client.ingest.dicom.seg_file import Digests, SegFile, read_seg
 from willis.client.ingest.dicom.seg_label import label_of_seg
 
+MOST_ALONG_AN_AXIS = 2**15 - 1  # of a NIfTI-1 file
 _ALONE = "alone"  # a mask that is asked for itself need not say which image it is of
 
 
@@ -58,6 +60,8 @@ def own_grid(seg: SegFile) -> Grid:
     affine[:3, 2] = normal * step
     affine[:3, 3] = _positions(planes)[int(np.argmin(places))]
     shape = (seg.rows, seg.columns, count)
+    if seg.rows * seg.columns * count > MOST_VOXELS or max(shape) > MOST_ALONG_AN_AXIS:
+        raise MaskRefused(MaskFault.OTHER_GRID, f"its frames span {' x '.join(map(str, shape))} voxels")
     turn = io_orientation(affine)
     canonical = np.asarray(affine @ inv_ornt_aff(turn, shape), np.float64)
     i, j, k = (shape[int(source)] for source in np.argsort(turn[:, 0]))

@@ -21,7 +21,9 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 
 from willis.client.ingest.dicom.grid import Plane
-from willis.client.ingest.dicom.identity import text_of
+from willis.client.ingest.dicom.header_file import LARGEST_HEADER, UnfitFileError, open_header
+from willis.client.ingest.dicom.header_flaws import MOST_VOXELS
+from willis.client.ingest.dicom.header_text import text_of
 from willis.client.ingest.dicom.mask_fault import MaskFault, MaskRefused
 
 _gdcm: Any = gdcm  # has no types
@@ -118,7 +120,7 @@ def read_seg(path: Path, pseudonyms: Digests) -> SegFile:
     if not path.is_file():
         raise MaskRefused(MaskFault.MISSING)
     with _guarded("reading"):
-        dataset = dcmread(path, force=True)
+        dataset = _read(path)
         kind_of_file = str(dataset.get("SOPClassUID", ""))
     if kind_of_file == uid.RTStructureSetStorage:
         raise MaskRefused(MaskFault.RTSTRUCT)
@@ -127,6 +129,18 @@ def read_seg(path: Path, pseudonyms: Digests) -> SegFile:
     with _guarded("its header"):
         _check_coding(dataset)
         return _facts(dataset, pseudonyms)
+
+
+def _read(path: Path) -> Dataset:
+    """Read a whole file; of a deflated one no more than a mask can have: few bytes may stand for many."""
+    try:
+        with open_header(path, inflate=LARGEST_HEADER + MOST_VOXELS) as header:
+            header.file.seek(0)
+            return dcmread(header.file, force=True)
+    except UnfitFileError as unfit:
+        code = unfit.code
+    fault = {"unreadable": MaskFault.MISSING, "damaged": MaskFault.DAMAGED}.get(code, MaskFault.NOT_A_MASK)
+    raise MaskRefused(fault)
 
 
 def _check_coding(dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from willis.client.ingest.dicom.apart import Apart, DecoderLost, is_coded
+from willis.client.ingest.dicom.identity import Pseudonyms
 from willis.client.ingest.dicom.instance import Instance
 from willis.client.ingest.dicom.lattice import Flaw, arrange
 from willis.client.ingest.dicom.planes import Planes, read_planes
@@ -34,7 +35,11 @@ class VolumeRefused(CohortError):
 
 
 def volume_of(
-    stack: Stack, paths: Mapping[str, Path], *, apart: Apart | None = None
+    stack: Stack,
+    paths: Mapping[str, Path],
+    *,
+    apart: Apart | None = None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> tuple[Float32[np.ndarray, "i j k"], Float64[np.ndarray, "4 4"]]:
     """Read a stack's voxels.
 
@@ -46,6 +51,7 @@ def volume_of(
     Args:
         paths: The file of each instance, by ``Instance.file``.
         apart: Where codecs decode; None is this process, which a damaged code stream can end.
+        pseudonyms: By which the index names instances: a file that is another's now is refused.
 
     Raises:
         VolumeRefused: A file cannot be read or decoded, does not fit what the index says of it, or its
@@ -53,7 +59,7 @@ def volume_of(
     """
     read = []
     for one in stack.instances:
-        found = _read(paths[one.file], one, apart)
+        found = _read(paths[one.file], one, apart=apart, pseudonyms=pseudonyms)
         if isinstance(found, Flaw):
             raise VolumeRefused(stack.name, found)
         read.append(found)
@@ -67,11 +73,11 @@ def volume_of(
     return _canonical(values.transpose(2, 1, 0), _LPS_TO_RAS @ lattice.affine)
 
 
-def _read(path: Path, one: Instance, apart: Apart | None) -> Planes | Flaw:
+def _read(path: Path, one: Instance, *, apart: Apart | None, pseudonyms: Pseudonyms | None) -> Planes | Flaw:
     if apart is None or not is_coded(one.syntax):
-        return read_planes(path, one)
+        return read_planes(path, one, pseudonyms)
     try:
-        return apart(read_planes, path, one)
+        return apart(read_planes, path, one, pseudonyms)
     except DecoderLost as lost:
         return Flaw("undecodable", f"pixel data cannot be decoded ({lost}); export the series again")
 
