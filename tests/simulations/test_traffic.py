@@ -94,11 +94,13 @@ def test_the_same_seed_is_the_same_model_and_another_is_another():
     assert not any(np.array_equal(value, other[name]) for name, value in one.items())
 
 
-def test_only_a_round_as_before_keeps_its_seed():
-    order = [traffic.Kind(10, "float32", arrays) for arrays in ("changed", "as before", "zeros", "changed")]
-    plan = traffic._plan(order)
-    assert [asked["seed"] for asked in plan] == [1, 1, 2, 3]
-    assert [asked["zeros"] for asked in plan] == [False, False, True, False]
+def test_only_a_round_as_before_keeps_its_seed(tmp_path):
+    kinds = ("changed", "as before", "held", "zeros", "changed")
+    plan = traffic._plan([traffic.Kind(10, "float32", arrays) for arrays in kinds], tmp_path)
+    assert [asked["seed"] for asked in plan] == [1, 1, 1, 2, 3]
+    assert [asked["answer_seed"] for asked in plan] == [1, 1, 2, 3, 4]
+    assert [asked["zeros"] for asked in plan] == [False, False, False, True, False]
+    assert [(asked["hold"], asked["held"]) for asked in plan[1:3]] == [(True, False), (False, True)]
 
 
 def test_the_command_writes_what_was_measured(tmp_path, monkeypatch):
@@ -128,6 +130,9 @@ def test_half_precision_halves_what_leaves_a_site(monkeypatch):
     assert payload < up["float32", "changed", "bare TLS"] < full < 1.3 * payload + 0.2
     assert half < 0.75 * full
     assert up["float32", "zeros", "Flower"] < 0.5 * full, "equal arrays travel once"
+    down = {tuple(row[1:4]): row[5] for row in result.rows}
+    assert down["float32", "changed", "Flower"] > payload
+    assert down["float32", "held", "Flower"] < 0.2, "unchanged arrays cost nothing"
     assert up["float16", "changed", "bare TLS"] == pytest.approx(payload / 2, rel=0.02)
 
 

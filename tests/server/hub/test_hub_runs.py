@@ -189,3 +189,50 @@ def test_two_coordinators_of_one_run_are_one_too_many(run: HubRun) -> None:
         with pytest.raises(StateError, match="another ServerApp is at work"):
             coordinator.app(LocalGrid(ClientApp(), []), context)
     assert run.failure() is None
+
+
+def test_waiting_ends_soon_when_nobody_coordinates_a_run_that_flower_thinks_is_running(
+    hub: HubFolder, run: HubRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.add_flower_run("7")
+    monkeypatch.setattr(start, "_ALONE_S", 0.0)
+    monkeypatch.setattr(start, "list_runs", lambda hub: {"7": "running"})
+    with pytest.raises(Unreachable, match="lost its coordinator"):
+        wait_for(hub, run, on_round=lambda record: None)
+
+
+@pytest.mark.parametrize("ended_meanwhile", [False, True])
+def test_a_run_whose_coordinator_was_killed_is_stopped_before_it_goes_on(
+    hub: HubFolder,
+    run: HubRun,
+    tiny_study_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    ended_meanwhile: bool,
+) -> None:
+    run.add_flower_run("7")
+    status, stopped = {"7": "running"}, []
+
+    def stop(hub: HubFolder, number: str) -> None:
+        stopped.append(number)
+        status[number] = "finished:stopped"
+        if ended_meanwhile:
+            raise StateError("it has ended")
+
+    monkeypatch.setattr(start, "list_runs", lambda hub: status)
+    monkeypatch.setattr(start, "stop_run", stop)
+    monkeypatch.setattr(start, "start_run", lambda hub, config: "8")
+    again = start_study(hub, run.path / "study.toml", resume=True)
+    assert (again.path, again.flower_runs(), stopped) == (run.path, ["7", "8"], ["7"])
+
+
+def test_a_run_that_is_coordinated_is_not_stopped_to_go_on(
+    hub: HubFolder, run: HubRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.add_flower_run("7")
+    monkeypatch.setattr(start, "_END_S", 0.0)
+    monkeypatch.setattr(start, "list_runs", lambda hub: {"7": "running"})
+    with (
+        held_alone(run.path / "server" / "lock", "held"),
+        pytest.raises(StateError, match="still at work"),
+    ):
+        start_study(hub, run.path / "study.toml", resume=True)

@@ -13,6 +13,7 @@ from willis.server.hub.folder import HubFolder
 from willis.server.hub.sites import RegisteredSite
 from willis.server.ledger import SpendingBook
 from willis.shared.errors import StateError
+from willis.shared.lock import is_held
 from willis.shared.settings import parse
 from willis.shared.study import Study, read_study
 from willis.shared.whole_file import make_folder, write_whole
@@ -100,6 +101,11 @@ class HubRun:
         if is_at_work(status):
             return status.partition(":")[0]
         return "stopped" if status == "finished:stopped" else "lost" if status == "lost" else "failed"
+
+    def has_coordinator(self) -> bool:
+        """Return whether a process coordinates it now; Flower takes a minute to see that one was killed."""
+        lock = self.path / "server" / "lock"
+        return lock.exists() and is_held(lock)
 
     def facts(self, flower: Mapping[str, str] | None) -> dict[str, object]:
         """Return what ``willis hub status --json`` tells of it."""

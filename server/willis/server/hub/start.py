@@ -1,7 +1,7 @@
 """Start a study, or go on with it, and wait for its release."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from willis.server.checkpoint import RoundRecord, latest_round
@@ -19,6 +19,7 @@ from willis.shared.whole_file import write_whole
 _END_S = 120.0  # Flower sees after about 60 s that a run's process is gone
 _LOOK_S = 1.0
 _ASK_S = 30.0
+_ALONE_S = 20.0  # a coordinator takes some seconds from its start until it holds the run
 
 
 def start_study(hub: HubFolder, study_path: Path, *, resume: bool = False) -> HubRun:
@@ -64,6 +65,7 @@ def wait_for(hub: HubFolder, run: HubRun, *, on_round: Callable[[RoundRecord], N
         Unreachable: The run ended without a word; the log to read is named.
     """
     told, asked = 0, time.monotonic()
+    alone = asked  # since when no process coordinates the run
     while True:
         for record in (records := run.rounds())[told:]:
             on_round(record)
@@ -73,6 +75,10 @@ def wait_for(hub: HubFolder, run: HubRun, *, on_round: Callable[[RoundRecord], N
         if (failure := run.failure()) is not None:
             kinds = {kind.code: kind for kind in _kinds()}
             raise kinds.get(failure["code"], WillisError)(failure["message"])
+        if run.has_coordinator():
+            alone = time.monotonic()
+        elif time.monotonic() - alone > _ALONE_S:
+            _check_begun(hub, run)
         if time.monotonic() - asked > _ASK_S:
             _check_alive(hub, run)
             asked = time.monotonic()
@@ -127,11 +133,33 @@ def _wait_until_idle(hub: HubFolder, run: HubRun) -> None:
     until = time.monotonic() + _END_S
     while True:
         status = list_runs(hub)
-        if not any(is_at_work(status.get(number)) for number in run.flower_runs()):
+        at_work = [number for number in run.flower_runs() if is_at_work(status.get(number))]
+        if not at_work:
             return
+        if not run.has_coordinator():  # what coordinated it was killed: Flower is told, not waited for
+            _stop_all(hub, at_work)
         if time.monotonic() > until:
             raise StateError(f"{run.name} is still at work; `willis hub stop` it before it can be resumed")
         time.sleep(_LOOK_S)
+
+
+def _stop_all(hub: HubFolder, numbers: Sequence[str]) -> None:
+    for number in numbers:
+        try:
+            stop_run(hub, number)
+        except StateError:
+            if is_at_work(list_runs(hub).get(number)):  # else it ended by itself meanwhile
+                raise
+
+
+def _check_begun(hub: HubFolder, run: HubRun) -> None:
+    """Refuse to wait on for a run that Flower thinks is running, but that no process coordinates."""
+    try:
+        state = run.state(list_runs(hub))
+    except Unreachable:  # SuperLink is being restarted; the run may survive it
+        return
+    if state == "running" and not run.has_coordinator():
+        raise Unreachable(f"{run.name} has lost its coordinator; `willis hub start --resume` goes on with it")
 
 
 def _check_alive(hub: HubFolder, run: HubRun) -> None:

@@ -36,13 +36,14 @@ class Kind:
     Attributes:
         parameters: Numbers that go down to every site, and come back.
         precision: What they come back in.
-        arrays: ``changed``; ``as before``: those of the round before, both ways; ``zeros``: what goes down is
+        arrays: ``changed``; ``as before``: those of the round before, both ways; ``held``: the model is
+            that of the round before, and travels as Willis sends it, by digest; ``zeros``: what goes down is
             new, and zeros come back.
     """
 
     parameters: int
     precision: str
-    arrays: Literal["changed", "as before", "zeros"]
+    arrays: Literal["changed", "as before", "held", "zeros"]
 
 
 def run(quick: bool = False) -> Measured:
@@ -52,7 +53,8 @@ def run(quick: bool = False) -> Measured:
         f"A round of {SITES} sites on the loopback, all sites together; medians of {repeats} alternating "
         "rounds. The model goes down in float32. Flower: SuperLink with TLS, SuperNodes, and an app that "
         "trains nothing: its seconds are polling, process starts and transfer. As before: model and answers "
-        "are those of the round before. Zeros: the model is new, and no weight moved. Bare TLS: the same "
+        "are those of the round before, sent whole. Held: the model is that of the round before, and Willis "
+        "names it by digest. Zeros: the model is new, and no weight moved. Bare TLS: the same "
         "payload through sockets, after Flower's rounds. One relay counts the bytes of both. MB is 10^6."
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -73,14 +75,14 @@ def _measure(folder: Path, sizes: Sequence[int], repeats: int) -> list[list]:
 
 
 def _kinds(size: int) -> list[Kind]:
-    whole = [Kind(size, "float32", arrays) for arrays in ("changed", "as before", "zeros")]
+    whole = [Kind(size, "float32", arrays) for arrays in ("changed", "as before", "held", "zeros")]
     return [*whole, Kind(size, "float16", "changed")]
 
 
 def _through_flower(flower: Federation, kinds: Sequence[Kind], repeats: int) -> dict[Kind, list[Carried]]:
     warm = Kind(1_000, "float32", "changed")
     order = [warm, *list(kinds) * repeats]
-    noted = flower.run(_plan(order), timeout_s=_START_S + _ROUND_S * len(order))
+    noted = flower.run(_plan(order, flower.folder), timeout_s=_START_S + _ROUND_S * len(order))
     carried: dict[Kind, list[Carried]] = {}
     for kind, seen in zip(order, noted, strict=True):
         of_round = Carried(
@@ -92,15 +94,28 @@ def _through_flower(flower: Federation, kinds: Sequence[Kind], repeats: int) -> 
     return carried
 
 
-def _plan(order: Sequence[Kind]) -> list[dict[str, object]]:
-    """Return what the coordinator is asked for; every round but one "as before" gets a seed of its own."""
+def _plan(order: Sequence[Kind], folder: Path) -> list[dict[str, object]]:
+    """Return what the coordinator is asked for; a model "as before" or "held" has the seed of the one before.
+
+    A site keeps the model where the next round is "held".
+    """
     plan: list[dict[str, object]] = []
-    seed = 0
-    for kind in order:
-        seed += kind.arrays != "as before"
-        zeros = kind.arrays == "zeros"
+    seed = answer_seed = 0
+    following = [*order[1:], None]
+    for kind, after in zip(order, following, strict=True):
+        seed += kind.arrays not in ("as before", "held")
+        answer_seed += kind.arrays != "as before"
         plan.append(
-            {"parameters": kind.parameters, "precision": kind.precision, "seed": seed, "zeros": zeros}
+            {
+                "parameters": kind.parameters,
+                "precision": kind.precision,
+                "seed": seed,
+                "answer_seed": answer_seed,
+                "zeros": kind.arrays == "zeros",
+                "held": kind.arrays == "held",
+                "hold": after is not None and after.arrays == "held",
+                "folder": str(folder),
+            }
         )
     return plan
 

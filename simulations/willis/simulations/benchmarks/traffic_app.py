@@ -10,6 +10,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from willis.client.held_order import held_arrays, hold
+from willis.shared.known_arrays import completed, digests_of, what_changed
+
 SITES = 2
 DEADLINE_S = 300.0
 _LAYERS = 10  # arrays of a model
@@ -23,14 +26,20 @@ server = ServerApp()
 def answer(message: Message, context: Context) -> Message:
     """Read the model, and answer with as many numbers in the precision that was asked for."""
     asked = message.content.config_records["asked"]
-    read = sum(value.numpy().size for value in message.content.array_records["model"].values())
+    memory = Path(str(asked["folder"])) / f"site-{context.node_config['place']}"
+    sent = {name: value.numpy() for name, value in message.content.array_records["model"].items()}
+    kept = json.loads(str(asked["kept"]))
+    model = completed(sent, kept, held_arrays(memory)) if kept else sent
+    read = sum(value.size for value in model.values())
     if read != asked["parameters"]:
         raise ValueError(f"{asked['parameters']} parameters were announced, {read} came")
-    own = numbers(read, [int(str(asked["seed"])), int(context.node_config["place"])])
+    if asked["hold"]:
+        hold(memory, model)
+    own = numbers(read, [int(str(asked["answer_seed"])), int(context.node_config["place"])])
     if asked["zeros"]:
         own = {name: np.zeros_like(value) for name, value in own.items()}
-    sent = {name: value.astype(str(asked["precision"])) for name, value in own.items()}
-    return Message(RecordDict({"update": _record(sent)}), reply_to=message)
+    told = {name: value.astype(str(asked["precision"])) for name, value in own.items()}
+    return Message(RecordDict({"update": _record(told)}), reply_to=message)
 
 
 @server.main()
@@ -58,7 +67,10 @@ def _round(grid: Grid, number: int, asked: Mapping[str, object]) -> int:
     from willis.server.roll_call import exchange
 
     size, seed = int(str(asked["parameters"])), int(str(asked["seed"]))
-    letter = RecordDict({"model": _record(numbers(size, [seed])), "asked": ConfigRecord({**asked})})  # pyright: ignore[reportArgumentType]
+    model = numbers(size, [seed])
+    changed, kept = what_changed(model, digests_of(model) if asked["held"] else {})
+    words = ConfigRecord({**asked, "kept": json.dumps(kept)})  # pyright: ignore[reportArgumentType]
+    letter = RecordDict({"model": _record(changed), "asked": words})
     nodes = {str(node): node for node in grid.get_node_ids()}
     answers = exchange(
         grid,
