@@ -47,7 +47,9 @@ COMMANDS = leaves(willis)
 
 def blocks(text: str, language: str) -> list[str]:
     """Return the fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+    return [
+        block for told, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S) if told == language
+    ]
 
 
 def told_lines() -> list[str]:

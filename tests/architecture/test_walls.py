@@ -52,6 +52,8 @@ PLANTED = {
     "shared.export": [("willis.shared.export.whole_folder", "willis.shared.export.npz")],
     "client": [("willis.client.sampling", "willis.client.app")],
     "client.ingest": [("willis.client.ingest.table", "willis.client.ingest.check")],
+    "client.ingest.dicom": [("willis.client.ingest.dicom.rule", "willis.client.ingest.dicom.intake")],
+    "client.pacs": [("willis.client.pacs.settings", "willis.client.pacs.fetch")],
     "server": [("willis.server.checkpoint", "willis.server.rounds")],
     "simulations": [("willis.simulations.progress", "willis.simulations.run")],
     "simulations.benchmarks": [

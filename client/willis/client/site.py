@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
+from willis.client.ingest.dicom.rule import IntakeRule
+from willis.client.pacs.settings import PacsSettings
 from willis.shared.errors import OutsideHours, SiteRefused, StateError
 from willis.shared.privacy import PrivacyUnit
 from willis.shared.secure_sum.identity import NodeIdentity, NodeKey, Roster
@@ -70,6 +72,8 @@ class SiteSettings(Settings):
         bundles: SHA-256 of the app bundles that may run here; None is the installed Willis' own alone.
         protocols: Values of ``training.protocol`` that the site takes part in.
         hours: Local times, such as ``20:00-06:00``, in which the site begins a round; None is always.
+        pacs: Where the site receives and fetches DICOM instances; None is nowhere.
+        intake: Which series of an export are taken in, and where their labels are.
     """
 
     name: Name
@@ -92,6 +96,8 @@ class SiteSettings(Settings):
     bundles: tuple[Digest, ...] | None = None
     protocols: tuple[Literal["local", "pooled"], ...] = ("local", "pooled")
     hours: tuple[Hours, ...] | None = None
+    pacs: PacsSettings | None = None
+    intake: IntakeRule | None = None
 
     @field_validator("hours")
     @classmethod
@@ -208,5 +214,7 @@ def read_site(path: Path) -> SiteSettings:
         "ledger_file": None if settings.ledger_file is None else base / settings.ledger_file,
         "key": None if settings.key is None else base / settings.key,
         "hub": settings.hub and settings.hub.model_copy(update={"ca": base / settings.hub.ca}),
+        "pacs": settings.pacs and settings.pacs.under(base),
+        "intake": settings.intake and settings.intake.under(base),
     }
     return settings.model_copy(update=paths)

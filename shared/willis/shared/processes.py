@@ -7,6 +7,7 @@ its keeper is killed. What it prints goes to its log line by line, as JSON.
 import ctypes
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -233,6 +234,14 @@ def until_asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """End this process of ``multiprocessing`` at once when its parent is killed (Linux); its first line."""
+    _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():  # it was killed before this line
+        os._exit(1)
 
 
 def _end_with_keeper() -> None:

@@ -210,6 +210,19 @@ def run_critic_step(*, quick: bool, out: Path | None, as_json: bool) -> None:
     _measure("critic-step", quick=quick, out=out, as_json=as_json)
 
 
+@run_bench.command("intake")
+@click.option("--quick", is_flag=True, help="5,000 files, once; half a minute.")
+@click.option("--out", type=_PATH, help="A folder for intake.json and .md; printed alone otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run_intake(*, quick: bool, out: Path | None, as_json: bool) -> None:
+    """Headers of an export a second, beside pydicom's plain loop and dcm2niix.
+
+    \b
+    Example: willis bench run intake --quick
+    """
+    _measure("intake", quick=quick, out=out, as_json=as_json)
+
+
 @run_bench.command("traffic")
 @click.option("--quick", is_flag=True, help="100k parameters, one round of each kind; about 3 minutes.")
 @click.option("--out", type=_PATH, help="A folder for traffic.json and .md; printed alone otherwise.")

@@ -1,5 +1,6 @@
 """A startup kit: all that a site needs, and no private key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,27 @@ def test_every_key_of_the_law_is_explained_in_the_kit(hub: HubFolder, tmp_path: 
     assert [
         key for key in sorted(keys) if not any(f"{mark}{key}" in text for mark in ("\n", "# ", "["))
     ] == []
+
+
+def test_the_kits_lines_on_dicom_hold_and_lack_no_key(hub: HubFolder, tmp_path: Path) -> None:
+    path = write_kit(hub, "site-a", out=tmp_path) / "site.toml"
+    law, mark, dicom = path.read_text().partition("# Which series of a DICOM export")
+    assert read_site(path).pacs is read_site(path).intake is None
+    switched_on = re.sub(r"^# (\[[a-z.]+\]$|(?!pattern)[a-z_]+ = )", r"\1", dicom, flags=re.MULTILINE)
+    path.write_text(law + mark + switched_on)
+    settings = read_site(path)
+    assert settings.pacs is not None
+    assert settings.intake is not None
+    told = {"intake": settings.intake, "pacs": settings.pacs}
+    told |= {"intake.image": settings.intake.image, "intake.label": settings.intake.label}
+    told |= {"pacs.source": settings.pacs.source, "pacs.web": settings.pacs.web}
+    for table, values in told.items():
+        assert values is not None
+        section = dicom.partition(f"# [{table}]\n")[2].partition("\n# [")[0]
+        keys = {name for name in type(values).model_fields if f"{table}.{name}" not in told}
+        assert [key for key in sorted(keys) if f"# {key} = " not in section] == (
+            ["tls"] if table in ("pacs.source", "pacs.web") else []
+        )
 
 
 def test_no_private_key_is_in_a_kit(hub: HubFolder, tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from willis.client.node.ingest_command import ingest
+from willis.client.node.pacs_command import fetch, receive
+
 if TYPE_CHECKING:
     from willis.client.node.enrolment import Enrolled, Progress
 
@@ -24,6 +27,11 @@ def site() -> None:
     \b
     Example: willis site check north
     """
+
+
+site.add_command(ingest)
+site.add_command(receive)
+site.add_command(fetch)
 
 
 @site.command("init")
