@@ -22,6 +22,8 @@ from flwr.supernode import node_auth_http_interceptor as signing
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from living_federation import Federation
 
+from willis.client.node import reentry
+from willis.client.site import read_site
 from willis.server.hub.control import list_nodes, list_runs
 from willis.server.hub.sites import registered_sites
 
@@ -127,6 +129,31 @@ def test_no_way_to_the_operators_and_the_executors_calls(path, disguise, federat
         told = client.post(url, headers={"content-type": "application/x-protobuf"})
     assert told.status_code in (403, 404)
     assert list_runs(federation.hub) == {} if path == CONTROL[1] else True
+
+
+def test_a_node_that_was_killed_is_let_in_again_at_once(federation, monkeypatch):
+    place, key = federation.sites["site-b"], key_of(federation, "site-b")
+    settings = read_site(place / "site.toml")
+    monkeypatch.setattr(reentry, "NOTICE_S", 0.0)
+    assert not reentry.leave_if_there(settings, place), "it never was there"
+    with client_of(federation, key) as client:
+        number = activate(client, key)
+        reentry.remember(settings.state, number)
+        assert refused(lambda: activate(client, key)) == 412, "the hub believes that it is online"
+        assert reentry.leave_if_there(settings, place)
+        assert not reentry.leave_if_there(settings, place), "it has left already"
+        assert activate(client, key) == number
+        assert reentry.leave_if_there(settings, place)
+    assert nobody_online(federation)
+
+
+def test_without_a_hub_a_node_starts_as_ever(federation):
+    settings = read_site(federation.sites["site-b"] / "site.toml")
+    assert settings.hub is not None
+    nowhere = settings.hub.model_copy(update={"address": "localhost:1"})
+    reentry.remember(settings.state, 7)
+    gone = settings.model_copy(update={"hub": nowhere})
+    assert not reentry.leave_if_there(gone, federation.sites["site-b"])
 
 
 def test_with_its_own_key_a_site_reaches_no_other(federation):

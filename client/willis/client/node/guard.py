@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from flwr.supercore.run import RunNotRunningException
 
 from willis.client.node.audit import AUDIT_FILE, AuditLog
 from willis.client.node.departures import CodedState, Departures
+from willis.client.node.reentry import leave_if_there, remember
 from willis.client.site import SiteSettings, read_site
 from willis.client.wall import without_text
 from willis.shared.bundle import bundle_digest
@@ -57,10 +59,13 @@ class Guard:
         site: Path of ``site.toml``; read again for every message, so that a changed list counts at once, for
             runs that were let in before too.
         audit: Where it is told.
+        on_number: Called with the node's number, which the hub gave it, at every look for messages.
     """
 
-    def __init__(self, site: Path, audit: AuditLog) -> None:
-        self._site, self._audit = site, audit
+    def __init__(
+        self, site: Path, audit: AuditLog, *, on_number: Callable[[int], None] = lambda number: None
+    ) -> None:
+        self._site, self._audit, self._on_number = site, audit, on_number
         self._asked: tuple[str, int] = ("", 0)
 
     def fetching(self, fetch: Callable[[str, int], Any]) -> Callable[[str, int], Any]:
@@ -136,6 +141,7 @@ class Guard:
 
         def guarded_pull(*, get_fab: Any, get_run: Any, receive: Any, state: Any, **rest: Any) -> Any:
             rest["trusted_entities"] = _SITE_ITSELF
+            self._on_number(state.get_node_id())
             return pull(
                 get_fab=self.fetching(get_fab),
                 get_run=self.looking_up(get_run),
@@ -192,10 +198,13 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) < 3 or arguments[0] != "--site" or arguments[2] != "--":
         raise StateError(f"call it with --site FILE -- and flower-supernode's words, got {arguments[:3]}")
     site = Path(arguments[1]).resolve()
-    allowed_bundles(read_site(site))
+    settings = read_site(site)
+    allowed_bundles(settings)
     os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
     flower = importlib.import_module(_MODULE)
-    Guard(site, AuditLog(site.parent / AUDIT_FILE)).install(flower)
+    audit, on_number = AuditLog(site.parent / AUDIT_FILE), partial(remember, settings.state)
+    Guard(site, audit, on_number=on_number).install(flower)
+    leave_if_there(settings, site.parent)
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     sys.argv = ["flower-supernode", *arguments[3:]]
