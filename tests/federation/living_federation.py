@@ -20,11 +20,11 @@ from willis.client.store import build_store
 from willis.client.training import open_ledger
 from willis.server.checkpoint import RoundRecord
 from willis.server.hub.folder import HubFolder, make_hub
-from willis.server.hub.programs import how_it_is
+from willis.server.hub.programs import how_it_is, wait_until_up
 from willis.server.hub.runs import HubRun
 from willis.server.hub.settings import HubSettings
 from willis.server.hub.start import start_study, wait_for
-from willis.shared.errors import WillisError
+from willis.shared.errors import Unreachable, WillisError
 from willis.shared.processes import Keeper, Program, flower_environment, free_port, script
 from willis.shared.study import Study, read_study
 
@@ -122,8 +122,14 @@ class Federation:
         return ended.stdout
 
     def start(self, *, resume: bool = False) -> HubRun:
-        """Submit the study."""
-        return start_study(self.hub, self.study_path, resume=resume)
+        """Submit the study, as soon as SuperLink is there to take it."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                wait_until_up(self.hub, patience_s=PATIENCE_S)
+                return start_study(self.hub, self.study_path, resume=resume)
+            except Unreachable:  # it was killed between two calls; an operator would say it again
+                assert time.monotonic() < until, "SuperLink does not stay up"
 
     def finish(
         self,
