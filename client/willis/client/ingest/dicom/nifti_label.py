@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from willis.client.ingest.check import AFFINE_TOLERANCE, INTEGER_TOLERANCE
 from willis.client.ingest.dicom.grid import Grid, plausible
 from willis.client.ingest.dicom.mask_fault import MaskFault, MaskRefused
+from willis.client.ingest.dicom.rule import PLACES
 from willis.client.ingest.volume import Volume, open_volume
 from willis.shared.errors import CohortError
 
-PLACES = ("patient", "study", "series", "series_number", "folder", "stem")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _LONGEST_NAME = 255  # bytes of one name in a folder, as on every file system
 
