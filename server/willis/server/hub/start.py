@@ -19,6 +19,7 @@ from willis.shared.whole_file import write_whole
 _END_S = 120.0  # Flower sees after about 60 s that a run's process is gone
 _LOOK_S = 1.0
 _ASK_S = 30.0
+_AGAIN_S = 5.0  # a question to SuperLink takes a second of a processor
 _ALONE_S = 20.0  # a coordinator takes some seconds from its start until it holds the run
 
 
@@ -79,6 +80,7 @@ def wait_for(hub: HubFolder, run: HubRun, *, on_round: Callable[[RoundRecord], N
             alone = time.monotonic()
         elif time.monotonic() - alone > _ALONE_S:
             _check_begun(hub, run)
+            alone += _AGAIN_S
         if time.monotonic() - asked > _ASK_S:
             _check_alive(hub, run)
             asked = time.monotonic()
