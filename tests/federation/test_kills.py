@@ -28,7 +28,7 @@ from willis.simulations.local_grid import LocalGrid
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(2400)]
 
-ROUNDS = 2  # killed in the first, and once more in the last
+ROUNDS = 3  # killed in the first, and again later: a new process id is told some seconds late
 FIRST = ("clientapp@site-a", "superlink", "nginx", "superexec@site-a")
 SECOND = ("supernode@site-a", "serverapp", "superexec")
 
