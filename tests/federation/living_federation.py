@@ -254,7 +254,7 @@ def _descendant(root: int | None, word: str) -> int | None:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = path.read_text(errors="replace").rpartition(")")[2].split()[:2]
-        except OSError:
+        except (OSError, ValueError):  # it ended while it was read
             continue
         if state != "Z":
             parents[int(path.parent.name)] = int(parent)

@@ -4,7 +4,6 @@ Two federations at a time, for most of it is waiting. Noise is fixed, so the mod
 one process is what every disturbed one must come to, bit for bit.
 """
 
-import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -62,10 +61,10 @@ def disturbed(federation: Federation, what: str) -> Survived:
         wait_for_work(federation, not_this=at_work)
         killed.append(federation.kill(what, not_this=killed[0]))
 
-    hand = threading.Thread(target=disturb)
-    hand.start()
-    ended = federation.finish(run)
-    hand.join(PATIENCE_S)
+    with ThreadPoolExecutor(1) as pool:
+        hand = pool.submit(disturb)
+        ended = federation.finish(run)
+        hand.result(PATIENCE_S)  # what went wrong there is told, not the kill that lacks
     assert ended.path == run.path
     state = load(run.path / "server", study_digest=federation.study.digest())
     payments = {
