@@ -7,6 +7,7 @@ one process is what every disturbed one must come to, bit for bit.
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from willis.simulations.local_grid import LocalGrid
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(2400)]
 
-ROUNDS = 3  # killed in the first, and again later: a new process id is told some seconds late
+ROUNDS = 2  # a program is killed in the first, its successor in the second
 FIRST = ("clientapp@site-a", "superlink", "nginx", "superexec@site-a")
 SECOND = ("supernode@site-a", "serverapp", "superexec")
 
@@ -49,22 +50,36 @@ class Survived:
     run: HubRun
 
 
-def disturbed(federation: Federation, what: str) -> Survived:
-    """Run the study; kill a program in the first round, and its successor in a later one."""
+def disturbed(federation: Federation, what: str, held: Path) -> Survived:
+    """Run the study; kill a program while a site is in the first round, its successor in the second.
+
+    Args:
+        federation: Up; its first site waits in a round while ``held`` says so.
+        what: The program.
+        held: Folder of ``tampered/held``.
+    """
     killed: list[int] = []
+    holds = [held / f"hold-{number + 1}" for number in range(ROUNDS)]
+    for before in held.iterdir():
+        before.unlink()
+    for hold in holds:
+        hold.touch()
     run = federation.start()
 
     def disturb() -> None:
-        at_work = wait_for_work(federation, not_this=None)
-        killed.append(federation.kill(what))
-        wait_until(lambda: bool(run.rounds()), "the first round's end")
-        wait_for_work(federation, not_this=at_work)
-        killed.append(federation.kill(what, not_this=killed[0]))
+        try:
+            for number, hold in enumerate(holds, start=1):
+                wait_until((held / f"at-{number}").exists, f"a site at work in round {number}")
+                killed.append(federation.kill(what, not_this=killed[-1] if killed else None))
+                hold.unlink()
+        finally:
+            for hold in holds:
+                hold.unlink(missing_ok=True)
 
     with ThreadPoolExecutor(1) as pool:
         hand = pool.submit(disturb)
         ended = federation.finish(run)
-        hand.result(PATIENCE_S)  # what went wrong there is told, not the kill that lacks
+        hand.result(PATIENCE_S)
     assert ended.path == run.path
     state = load(run.path / "server", study_digest=federation.study.digest())
     payments = {
@@ -74,22 +89,8 @@ def disturbed(federation: Federation, what: str) -> Survived:
     return Survived((killed[0], killed[1]), state, payments, run)
 
 
-def wait_for_work(federation: Federation, *, not_this: int | None) -> int:
-    """Wait until a site trains; return that process' id."""
-    found: list[int] = []
-
-    def there() -> bool:
-        pid = federation.pid("clientapp@site-a")
-        if pid is not None and pid != not_this:
-            found.append(pid)
-        return bool(found)
-
-    wait_until(there, "a site at work")
-    return found[0]
-
-
 def wait_until(true, what: str) -> None:
-    until = time.monotonic() + 2 * PATIENCE_S
+    until = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < until, f"waited in vain for {what}"
         time.sleep(0.05)
@@ -127,11 +128,16 @@ def survivors(trial) -> dict[str, Future[Survived]]:
     found: dict[str, Future[Survived]] = {what: Future() for what in (*FIRST, *SECOND)}
 
     def one(name: str, kinds: tuple[str, ...]) -> None:
-        federation = Federation(folder / name, study_path, table, tamper="fixed_noise")
+        held = folder / f"{name}-held"
+        held.mkdir()
+        environments = {"site-a": {"WILLIS_TEST_HELD": str(held), "WILLIS_TEST_TAMPER": "fixed_noise held"}}
+        federation = Federation(
+            folder / name, study_path, table, tamper="fixed_noise", environments=environments
+        )
         with federation.alive():
             for what in kinds:
                 try:
-                    found[what].set_result(disturbed(federation, what))
+                    found[what].set_result(disturbed(federation, what, held))
                 except BaseException as fault:
                     found[what].set_exception(fault)
 

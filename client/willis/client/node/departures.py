@@ -5,12 +5,13 @@ It stands in for the state, the object store and the two calls that Flower's Sup
 
 import copy
 import json
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from flwr.app import ConfigRecord, Error, Message
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import ErrorCode, Status
 from flwr.supercore.inflatable.inflatable_object import (
     get_object_type_from_object_content,
     iterate_object_tree,
@@ -19,8 +20,11 @@ from flwr.supercore.inflatable.inflatable_object import (
 from willis.client.node.audit import AuditLog, Fact
 from willis.shared.errors import WillisError
 
+logger = logging.getLogger(__name__)
+
 _PATIENCE_S = 30.0  # for the last bytes of an error on their way from the app's process
 _MOST_HEADER = 8_192
+_AT_WORK = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
 Insert = Callable[[Message, Any, Any], None]
 Send = Callable[..., tuple[set[str], str]]
@@ -36,21 +40,37 @@ def word_of(code: int) -> str:
 class CodedState:
     """Flower's node state, whose error replies carry a code in place of their reason.
 
+    A SuperNode waits for an answer to every message that it took, for ever. An app's process that was
+    stopped, or killed before it had fetched its message, is counted as ended by Flower and leaves no answer:
+    then one is made here, so that the hub may ask again.
+
     Args:
         state: Flower's.
         store: Flower's object store, where the error's bytes lie.
         insert: Flower's own way to store a reply.
+        taken: The message that an answer is waited for; None where nothing is known of it.
     """
 
-    def __init__(self, state: Any, store: Any, insert: Insert) -> None:
-        self._state, self._store, self._insert = state, store, insert
+    def __init__(self, state: Any, store: Any, insert: Insert, *, taken: Message | None = None) -> None:
+        self._state, self._store, self._insert, self._taken = state, store, insert, taken
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
     def get_messages_legacy(self, **asked: Any) -> list[Message]:
         """Return messages as Flower does, each error's reason replaced by its code."""
-        return [self._coded(message) for message in self._state.get_messages_legacy(**asked)]
+        taken = self._taken
+        # looked at first: an app's last answer is there before its task has ended
+        over = taken is not None and not self._state.get_tasks(
+            run_ids=[taken.metadata.run_id], statuses=_AT_WORK
+        )
+        found = self._state.get_messages_legacy(**asked)
+        if taken is not None and over and not found:
+            logger.error("the app's process ended without an answer; the hub is told, and may ask again")
+            lost = Error(ErrorCode.CLIENT_APP_CRASHED, word_of(ErrorCode.CLIENT_APP_CRASHED))
+            self._insert(Message(lost, reply_to=taken), self._state, self._store)
+            found = self._state.get_messages_legacy(**asked)
+        return [self._coded(message) for message in found]
 
     def _coded(self, message: Message) -> Message:
         if not message.has_error():

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from flwr.app import Message
 from flwr.supercore.constant import TaskType
 from flwr.supercore.run import RunNotRunningException
 
@@ -67,6 +68,7 @@ class Guard:
     ) -> None:
         self._site, self._audit, self._on_number = site, audit, on_number
         self._asked: tuple[str, int] = ("", 0)
+        self._taken: Message | None = None
 
     def fetching(self, fetch: Callable[[str, int], Any]) -> Callable[[str, int], Any]:
         """Return Flower's call for a bundle, its answer ready to be verified by :meth:`allows`."""
@@ -109,6 +111,7 @@ class Guard:
 
         def receive_refusing() -> Any:
             received = receive()
+            self._taken = None if received is None else received[0]
             known = None if received is None else state.get_run(received[0].metadata.run_id)
             if known is not None and not self._on_the_list(known.fab_hash, run=known.run_id):
                 return None
@@ -153,7 +156,7 @@ class Guard:
         def guarded_push(*, state: Any, object_store: Any, send: Any, push_object: Any) -> None:
             leaving = Departures(object_store, self._audit, send=send, push=push_object)
             push(
-                state=CodedState(state, object_store, insert),
+                state=CodedState(state, object_store, insert, taken=self._taken),
                 object_store=leaving,
                 send=leaving.send,
                 push_object=leaving.push,
