@@ -9,21 +9,20 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
+from harness.written_lines import PATIENCE_S, ran
 
 from willis.server.hub.folder import HubFolder, open_hub
 from willis.server.hub.programs import answers, how_it_is
-from willis.shared.processes import end_family, flower_environment, free_port, script
+from willis.shared.processes import end_family, free_port, script
 from willis.shared.release import read_release
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 120.0
 
 
 def willis(*words: str | Path, seconds: float = 400) -> str:
@@ -46,37 +45,10 @@ def test_ten_lines_of_the_readme_end_with_a_release(tmp_path):
         if door.connect_ex(("127.0.0.1", int(port))) == 0:
             pytest.skip(f"something listens on port {port}, which the README's lines use")
     (tmp_path / "simulations").symlink_to(ROOT / "simulations")
-    log = tmp_path / "lines.log"
-    with log.open("wb") as sink:
-        shell = subprocess.Popen(
-            ["bash", "-e", "-c", block],
-            cwd=tmp_path,
-            env=flower_environment(tmp_path / "flwr")  # with the folder of `willis` on PATH
-            | {"OMP_NUM_THREADS": "1"},
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-        )
-    try:
-        status = shell.wait(600)
-        told = log.read_text()
-        assert status == 0, told
+    with ran(tmp_path, lines):
         assert "two-hospitals-1" in willis("hub", "releases", tmp_path / "hub")
         spent = read_release(tmp_path / "hub" / "runs" / "two-hospitals-1" / "release").spent
         assert spent.sentence() in willis("hub", "releases", tmp_path / "hub")
-    finally:
-        end_session(shell.pid)
-
-
-def end_session(group: int) -> None:
-    """Ask all that a shell left behind to stop, and wait until it has."""
-    until = time.monotonic() + PATIENCE_S
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-        while True:
-            os.killpg(group, 0)
-            assert time.monotonic() < until, "what the lines left running does not end"
-            time.sleep(0.2)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from willis.client.chance import Chance
-from willis.client.patch_gradients import patch_gradients
 from willis.client.private_sum import Vector, private_sum
 from willis.client.sampling import draw_units
 from willis.client.store import PatchStore
@@ -61,6 +60,8 @@ def private_critic_gradient(
         with precision:
             total = _sum(bag_gradients(critic, bags), on_fakes, study, noise_multiplier, chance)
     else:
+        from willis.client.patch_gradients import patch_gradients  # Opacus: half a second that others save
+
         patches = (store.patch(unit, chance.bags) for unit in chosen)
         with precision:
             total = _sum(patch_gradients(critic, patches), on_fakes, study, noise_multiplier, chance)

@@ -1,24 +1,20 @@
 """The README's way from a PACS to a release, as written: a real Orthanc, dcmtk, a hub and two sites."""
 
 import gzip
-import os
 import re
-import signal
-import subprocess
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from harness.living_pacs import LivingPacs, dcmtk, living_pacs, need
 from harness.made_dicom import seg, series
+from harness.written_lines import ran
 from pydicom.uid import PYDICOM_ROOT_UID
 
 from willis.shared.prior.draw import draw_subject
 from willis.shared.prior.families import Family
-from willis.shared.processes import flower_environment, free_port
+from willis.shared.processes import free_port
 from willis.shared.release import read_release
 from willis.shared.study import read_study
 from willis.simulations.virtual_sites import scanner
@@ -105,37 +101,6 @@ def on_free_ports(lines: Sequence[str]) -> list[str]:
     changed = [re.sub(r"--port \d+", ports, line) for line in lines]
     assert sum(before != after for before, after in zip(lines, changed, strict=True)) == 1
     return changed
-
-
-@contextmanager
-def ran(folder: Path, lines: Sequence[str]) -> Iterator[str]:
-    """Run lines in one shell, as a person would; yield what they told, and end what they left running."""
-    log = folder / f"lines-{len(lines)}.log"
-    with log.open("wb") as sink:
-        shell = subprocess.Popen(
-            ["bash", "-e", "-c", "\n".join(lines)],
-            cwd=folder,
-            env=flower_environment(folder / "flwr") | {"OMP_NUM_THREADS": "1"},  # PATH has willis
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-        )
-    try:
-        assert shell.wait(600) == 0, log.read_text()
-        yield log.read_text()
-    finally:
-        end_session(shell.pid)
-
-
-def end_session(group: int) -> None:
-    """Ask all that a shell left behind to stop, and wait until it has."""
-    until = time.monotonic() + PATIENCE_S
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-        while True:
-            os.killpg(group, 0)
-            assert time.monotonic() < until, "what the lines left running does not end"
-            time.sleep(0.2)
 
 
 def nobody_is_named(folder: Path) -> None:
