@@ -32,7 +32,7 @@ _SIGNS = {"gt": "> {}", "ge": ">= {}", "lt": "< {}", "le": "<= {}"}
 
 def reference() -> str:
     """Return the page."""
-    sections = [HEAD, *_section(Study, "")]
+    sections = [HEAD, *dict.fromkeys(_section(Study, ""))]  # what several recipes share stands once
     sections.append(_parameters())
     return "\n".join(sections)
 

@@ -9,7 +9,7 @@ from willis.client.randomness import SecretRandom
 from willis.shared.networks.build import public_generator
 from willis.shared.recipes.contract import PooledMean
 from willis.shared.recipes.dp_wgan.recipe import DpWganRecipe
-from willis.shared.recipes.dp_wgan.state import part
+from willis.shared.recipes.named_parts import part
 from willis.shared.study import Study
 from willis.shared.update import state_from_arrays
 

@@ -222,3 +222,35 @@ def test_bfloat16_only_where_the_cpu_has_it(monkeypatch, supported, dtype):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
     with fast_precision(CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_fine_tuning_starts_from_the_weights_of_another(trained):
+    """With a rate of almost nothing the start is what comes out; the start itself stays as it is."""
+    before = {name: value.clone() for name, value in trained.network.state_dict().items()}
+    few = discs(8, 32, seed=2)
+
+    def tuned(steps: int, start: Segmenter | None) -> Segmenter:
+        plan = PLAN.model_copy(update={"unet_steps": steps})
+        dice = torch.Generator().manual_seed(5)
+        return train_segmenter(few, SPEC, plan=plan, generator=dice, device=CPU, start=start)
+
+    one = tuned(1, trained)
+    after = trained.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    moved = max(float((value - before[name]).abs().max()) for name, value in one.network.state_dict().items())
+    # One step of Adam moves every weight by at most its rate.
+    assert 0 < moved <= 3e-3 * 1.001
+    test = discs(16, 32, seed=3)
+    assert mean_dice(tuned(1, trained), test) > mean_dice(tuned(1, None), test) + 0.2
+
+
+def test_fine_tuning_refuses_another_unet(trained):
+    with pytest.raises(ValueError, match=r"start must be a U-net of the same channels"):
+        train_segmenter(
+            discs(8, 32, seed=2),
+            SPEC,
+            plan=UsePlan(unet_steps=1, unet_batch=2, unet_width=4),
+            generator=torch.Generator().manual_seed(0),
+            device=CPU,
+            start=trained,
+        )

@@ -1,4 +1,7 @@
-"""Masks that no scan could have: where private generators fail first."""
+"""What patches must be before likeness is measured; masks that no scan could have.
+
+Degenerate masks are where private generators fail first.
+"""
 
 import torch
 from jaxtyping import Float
@@ -35,3 +38,26 @@ def degenerate_masks(patches: Float[Tensor, "patch channel *space"], *, small: i
         "small": int(((foreground > 0) & (foreground < small)).sum()),
         "not_binary": int(((labels.abs() - 1).abs() > 0.1).any(1).sum()),
     }
+
+
+def check_patches(patches: Float[Tensor, "patch channel *space"], *, place: str = "patches") -> None:
+    """Refuse patches of which no figure of likeness can be computed.
+
+    Args:
+        patches: Labelled patches, 2-D or 3-D: image channels first, label last.
+        place: What the refusal calls them.
+
+    Raises:
+        ValueError: There is no label beside an image, no patch, or a value is NaN or infinite.
+    """
+    if not (patches.ndim in (4, 5) and patches.shape[1] >= 2 and patches.numel() > 0):
+        raise ValueError(
+            f"{place} must be (patch, image channels and label, *space) with at least one patch, "
+            f"got {tuple(patches.shape)}"
+        )
+    if not bool(torch.isfinite(patches).all()):
+        spoilt = int((~torch.isfinite(patches)).flatten(1).any(1).sum())
+        raise ValueError(
+            f"{place} must be finite, got NaN or infinity in {spoilt} of {len(patches)}; "
+            "find what made them: leaving them out would make a failure look like a success"
+        )

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from willis.shared.game_plans import CycleganPlan, DcganPlan, Pix2PixPlan, SpadePlan, WganGpPlan
 from willis.shared.settings import Settings
 
 
@@ -175,12 +176,18 @@ RecipePlan = Annotated[
     | Annotated[AtlasPlan, Tag("atlas")]
     | Annotated[TunedPriorPlan, Tag("tuned-prior")]
     | Annotated[VotedPriorPlan, Tag("voted-prior")]
-    | Annotated[MerfPlan, Tag("dp-merf")],
+    | Annotated[MerfPlan, Tag("dp-merf")]
+    | Annotated[DcganPlan, Tag("dcgan")]
+    | Annotated[WganGpPlan, Tag("wgan-gp")]
+    | Annotated[Pix2PixPlan, Tag("pix2pix")]
+    | Annotated[SpadePlan, Tag("spade")]
+    | Annotated[CycleganPlan, Tag("cyclegan")],
     Discriminator(
         _named,
         custom_error_type="recipe",
         custom_error_message=(
-            "name must be one of dp-wgan, appearance, atlas, tuned-prior, voted-prior, dp-merf"
+            "name must be one of dp-wgan, appearance, atlas, tuned-prior, voted-prior, dp-merf, dcgan, "
+            "wgan-gp, pix2pix, spade, cyclegan"
         ),
     ),
 ]

@@ -12,7 +12,7 @@ from willis.shared.networks.build import build_critic, build_generator, public_g
 from willis.shared.networks.critic import project, spectral_norm
 from willis.shared.networks.start import arrays_of
 from willis.shared.recipes.dp_wgan.recipe import DpWganRecipe
-from willis.shared.recipes.dp_wgan.state import part
+from willis.shared.recipes.named_parts import part
 from willis.shared.update import check_model
 
 

@@ -11,7 +11,7 @@ from willis.shared.networks.adapters import Adapter, layers
 from willis.shared.networks.critic import Critic
 from willis.shared.networks.generator import Generator
 from willis.shared.networks.refiner import Refiner
-from willis.shared.recipes.dp_wgan.flat_optimiser import Moments, descent
+from willis.shared.recipes.flat_optimiser import Moments, descent
 from willis.shared.study import TrainingPlan
 
 NETWORKS = {

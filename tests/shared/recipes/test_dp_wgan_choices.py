@@ -8,7 +8,7 @@ from harness.pooled_wgan import CHOICES, ask, bags, distance, network
 from willis.shared.networks.build import build_critic, build_generator, public_generator
 from willis.shared.recipes.contract import PooledMean
 from willis.shared.recipes.dp_wgan.recipe import DpWganRecipe
-from willis.shared.recipes.dp_wgan.state import part
+from willis.shared.recipes.named_parts import part
 
 MOVED = {
     "all": {"features.0.weight", "features.0.bias", "features.2.weight", "features.2.bias", "score.weight"},

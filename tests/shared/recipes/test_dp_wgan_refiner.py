@@ -13,7 +13,7 @@ from willis.shared.prior.families import Family
 from willis.shared.prior_draws import draw_prior
 from willis.shared.recipes.contract import PooledMean
 from willis.shared.recipes.dp_wgan.recipe import DpWganRecipe
-from willis.shared.recipes.dp_wgan.state import part
+from willis.shared.recipes.named_parts import part
 from willis.shared.recipes.network_sampler import block_of, draw_blocks
 from willis.shared.settings import parse
 from willis.shared.study import Study

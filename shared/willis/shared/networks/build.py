@@ -16,7 +16,8 @@ _TORCH_DICE = threading.Lock()  # torch draws first weights from one generator f
 
 
 @contextmanager
-def _weights_from(seed: int) -> Iterator[None]:
+def weights_from(seed: int) -> Iterator[None]:
+    """Let torch's own dice, which throw a new layer's weights, start from a seed; they are put back after."""
     with _TORCH_DICE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -24,7 +25,7 @@ def _weights_from(seed: int) -> Iterator[None]:
 
 def build_generator(study: Study) -> Generator:
     """Return the study's generator with weights drawn from its public seed."""
-    with _weights_from(study.seed):
+    with weights_from(study.seed):
         return Generator(
             latent=study.networks.latent,
             size=study.patch.size,
@@ -36,7 +37,7 @@ def build_generator(study: Study) -> Generator:
 
 def build_critic(study: Study) -> Critic:
     """Return the study's critic with weights drawn from its public seed."""
-    with _weights_from(study.seed + 1):
+    with weights_from(study.seed + 1):
         return Critic(
             size=study.patch.size,
             channels=study.patch.n_channels,

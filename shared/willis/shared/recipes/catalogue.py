@@ -14,6 +14,11 @@ _RECIPES: Mapping[str, tuple[str, str]] = {
     "tuned-prior": ("tuned_prior.recipe", "TunedPriorRecipe"),
     "voted-prior": ("voted_prior.recipe", "VotedPriorRecipe"),
     "dp-merf": ("dp_merf.recipe", "MerfRecipe"),
+    "dcgan": ("gan.recipe", "GanRecipe"),
+    "wgan-gp": ("gan.recipe", "GanRecipe"),
+    "pix2pix": ("translation.recipe", "TranslationRecipe"),
+    "spade": ("translation.recipe", "TranslationRecipe"),
+    "cyclegan": ("translation.recipe", "TranslationRecipe"),
 }
 
 

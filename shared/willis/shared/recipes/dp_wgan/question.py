@@ -9,8 +9,9 @@ from willis.shared.networks.build import build_critic, choose_device
 from willis.shared.patch import LabelledPatches
 from willis.shared.recipe_plans import DpWganPlan
 from willis.shared.recipes.demands import plan_of
-from willis.shared.recipes.dp_wgan.trainee import adapter_of, precision_of
+from willis.shared.recipes.dp_wgan.trainee import adapter_of
 from willis.shared.recipes.network_sampler import load
+from willis.shared.recipes.precision import precision_of
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 

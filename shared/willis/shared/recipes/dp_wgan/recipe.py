@@ -21,10 +21,12 @@ from willis.shared.recipe_plans import DpWganPlan
 from willis.shared.recipes.contract import PooledMean
 from willis.shared.recipes.demands import plan_of
 from willis.shared.recipes.dp_wgan.question import CENTRE, CRITIC, CriticQuestion
-from willis.shared.recipes.dp_wgan.state import EMA, Coordinator, part, source_of
-from willis.shared.recipes.dp_wgan.trainee import Trainee, precision_of
+from willis.shared.recipes.dp_wgan.state import EMA, Coordinator, source_of
+from willis.shared.recipes.dp_wgan.trainee import Trainee
 from willis.shared.recipes.dp_wgan.warmup import warm_up
+from willis.shared.recipes.named_parts import part
 from willis.shared.recipes.network_sampler import NetworkSampler
+from willis.shared.recipes.precision import precision_of
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 

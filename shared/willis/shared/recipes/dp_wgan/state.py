@@ -11,9 +11,10 @@ from willis.shared.networks.start import arrays_of, initial_generator
 from willis.shared.patch import LabelledPatches
 from willis.shared.recipe_plans import DpWganPlan
 from willis.shared.recipes.demands import plan_of
-from willis.shared.recipes.dp_wgan.flat_optimiser import Moments
 from willis.shared.recipes.dp_wgan.refined import RefinedPrior
 from willis.shared.recipes.dp_wgan.trainee import Trainee
+from willis.shared.recipes.flat_optimiser import Moments
+from willis.shared.recipes.named_parts import part
 from willis.shared.recipes.network_sampler import LatentSource, Source, load
 from willis.shared.study import Study
 from willis.shared.update import Arrays
@@ -102,9 +103,3 @@ def source_of(study: Study, prior: Callable[[], LabelledPatches], *, warm: bool)
     if plan_of(study, DpWganPlan).refiner:
         return RefinedPrior(study, build_refiner(study), prior)
     return LatentSource(initial_generator(study) if warm else build_generator(study))
-
-
-def part(state: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    """Return the arrays under ``prefix/``, by the rest of their names."""
-    start = prefix + "/"
-    return {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}

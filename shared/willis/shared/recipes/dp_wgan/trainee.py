@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from willis.shared.networks.adapters import Adapter, Choice
 from willis.shared.recipe_plans import DpWganPlan
 from willis.shared.recipes.demands import plan_of
-from willis.shared.recipes.dp_wgan.flat_optimiser import Moments, descent
+from willis.shared.recipes.flat_optimiser import Moments, descent
 from willis.shared.study import Study
 
 
@@ -56,9 +55,3 @@ def adapter_of(study: Study, network: nn.Module, choice: Choice) -> Adapter:
     """Return the directions of a choice, with the rank, layers and seed of a dp-wgan study."""
     plan = plan_of(study, DpWganPlan)
     return Adapter(network, choice, rank=plan.rank, last=plan.last_layers, seed=study.seed)
-
-
-def precision_of(study: Study, network: nn.Module) -> torch.autocast:
-    """Return the precision of forward and backward passes; gradients still arrive in float32."""
-    device = next(network.parameters()).device
-    return torch.autocast(device.type, torch.bfloat16, enabled=study.training.precision == "bfloat16")

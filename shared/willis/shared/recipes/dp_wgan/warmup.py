@@ -11,8 +11,9 @@ from willis.shared.networks.critic import project
 from willis.shared.networks.refiner import build_refiner
 from willis.shared.patch import LabelledPatches
 from willis.shared.recipes.dp_wgan.refined import RefinedPrior
-from willis.shared.recipes.dp_wgan.trainee import Trainee, precision_of
+from willis.shared.recipes.dp_wgan.trainee import Trainee
 from willis.shared.recipes.network_sampler import Source
+from willis.shared.recipes.precision import precision_of
 from willis.shared.study import Study
 
 
