@@ -40,6 +40,11 @@ PLANTED = {
     "shared.recipes.dp_wgan": [
         ("willis.shared.recipes.dp_wgan.trainee", "willis.shared.recipes.dp_wgan.recipe")
     ],
+    "shared.recipes.game": [("willis.shared.recipes.game.contract", "willis.shared.recipes.game.recipe")],
+    "shared.recipes.gan": [("willis.shared.recipes.gan.losses", "willis.shared.recipes.gan.recipe")],
+    "shared.recipes.translation": [
+        ("willis.shared.recipes.translation.maps", "willis.shared.recipes.translation.recipe")
+    ],
     "shared.recipes.tuned_prior": [
         ("willis.shared.recipes.tuned_prior.simulation", "willis.shared.recipes.tuned_prior.recipe")
     ],
@@ -56,6 +61,9 @@ PLANTED = {
     "client.pacs": [("willis.client.pacs.settings", "willis.client.pacs.fetch")],
     "server": [("willis.server.checkpoint", "willis.server.rounds")],
     "simulations": [("willis.simulations.progress", "willis.simulations.run")],
+    "simulations.experiments": [
+        ("willis.simulations.experiments.experiment", "willis.simulations.experiments.runner")
+    ],
     "simulations.benchmarks": [
         ("willis.simulations.benchmarks.report", "willis.simulations.benchmarks.catalogue")
     ],

@@ -20,6 +20,7 @@ from willis.shared.patch import Channel, PatchSpec
 
 SLICE_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 COLOURS = {Channel.RED: 0, Channel.GREEN: 1, Channel.BLUE: 2}
+SEQUENCES = {Channel.FIRST: 0, Channel.SECOND: 1, Channel.THIRD: 2, Channel.FOURTH: 3}
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,33 @@ def cut_patches(
 
 def _channels(volume: Volume, spec: PatchSpec) -> Float32[np.ndarray, " channel *space"]:
     pixels = volume.pixels()
-    return np.stack([_channel(pixels, channel, volume.path.name) for channel in spec.channels])
+    choose = _sequence if volume.in_mm else _colour
+    return np.stack([choose(pixels, channel, volume.path.name) for channel in spec.channels])
 
 
-def _channel(
+def _sequence(
     pixels: Float32[np.ndarray, " channel *space"], channel: Channel, name: str
 ) -> Float32[np.ndarray, "*space"]:
+    """Return a volume's only channel by any name for one, or one of its sequences by its place."""
+    alone = len(pixels) == 1 and channel in (Channel.INTENSITY, Channel.GREY)
+    place = 0 if alone else SEQUENCES.get(channel)
+    if place is None or place >= len(pixels):
+        there = [one.value for one in SEQUENCES][: len(pixels)]
+        raise CohortError(
+            f"{name} has {len(pixels)} sequence{'s' * (len(pixels) > 1)}; patch.channels must name some of "
+            f"{', '.join(there)}{' (or intensity)' * (len(pixels) == 1)}, got {channel.value}"
+        )
+    return pixels[place]
+
+
+def _colour(
+    pixels: Float32[np.ndarray, " channel *space"], channel: Channel, name: str
+) -> Float32[np.ndarray, "*space"]:
+    if channel in SEQUENCES:
+        raise CohortError(
+            f"{name} is a picture, and {channel.value} a volume's sequence; patch.channels must name "
+            "intensity, red, green, blue or grey"
+        )
     if channel is Channel.GREY:
         return pixels.mean(axis=0, dtype=np.float32)
     if channel is Channel.INTENSITY:

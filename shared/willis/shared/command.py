@@ -39,6 +39,9 @@ BRANCHES = {
     "prior": Branch("willis.simulations.cli", "prior", "Look at the public prior; train a warm start on it."),
     "site": Branch("willis.client.node.command", "site", "One hospital: key, law, node, ledger."),
     "hub": Branch("willis.server.hub.command", "hub", "The coordinator: kits, sites, runs, releases."),
+    "experiment": Branch(
+        "willis.simulations.experiments.command", "experiment", "The papers' protocols, each into a page."
+    ),
     "bench": Branch("willis.simulations.cli", "bench", "Measurements, side by side with peers."),
 }
 

@@ -17,13 +17,21 @@ Axis = Literal["sagittal", "coronal", "axial"]
 
 
 class Channel(StrEnum):
-    """Which channel of the file becomes the image channel of a patch."""
+    """Which channel of the file becomes the image channel of a patch.
+
+    A picture has colours; a volume with a fourth axis has sequences (T1, FLAIR...) in an order that all of a
+    study's files share.
+    """
 
     INTENSITY = "intensity"  # the only channel of a volume or a grey picture
     RED = "red"
     GREEN = "green"
     BLUE = "blue"
     GREY = "grey"  # mean of a colour picture's channels
+    FIRST = "first"  # of the sequences on a volume's fourth axis
+    SECOND = "second"
+    THIRD = "third"
+    FOURTH = "fourth"
 
 
 class PatchSpec(Settings):

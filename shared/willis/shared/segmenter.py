@@ -111,6 +111,7 @@ def train_segmenter(
     generator: torch.Generator,
     device: torch.device,
     progress: Progress | None = None,
+    start: Segmenter | None = None,
 ) -> Segmenter:
     """Train a U-net on labelled patches, for a number of steps fixed beforehand.
 
@@ -130,9 +131,12 @@ def train_segmenter(
         device: Where to train. Where a CPU has bfloat16 convolutions they are used (see
             :func:`fast_precision`), else float32.
         progress: Called after every step with steps done and steps in all.
+        start: A U-net of the same plan to go on from (fine-tuning), which stays as it is; None starts from
+            first weights. Batches and augmentation are the same either way.
 
     Raises:
-        ValueError: The patches are none, do not fit the spec, or are not within [-1, 1].
+        ValueError: The patches are none, do not fit the spec, or are not within [-1, 1]; or ``start`` is
+            another U-net.
     """
     check_patches(patches, spec)
     if not len(patches) >= 1:
@@ -140,6 +144,8 @@ def train_segmenter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         network = UNet(spec, width=plan.unet_width).to(device)
+    if start is not None:
+        _take_up(network, start)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.unet_steps)
     loss_of = DiceCELoss(sigmoid=True, batch=True)
@@ -157,6 +163,16 @@ def train_segmenter(
         if progress is not None:
             progress(step + 1, plan.unet_steps)
     return Segmenter(network.eval(), spec, device)
+
+
+def _take_up(network: nn.Module, start: Segmenter) -> None:
+    try:
+        network.load_state_dict(start.network.state_dict())
+    except RuntimeError as fault:
+        raise ValueError(
+            "start must be a U-net of the same channels, dimensions and use.unet_width as the plan's; train "
+            "it with the same plan"
+        ) from fault
 
 
 class UNet(nn.Module):

@@ -35,7 +35,8 @@ NEARLY[0, 3] = 0.0005
         (GRADIENT[:, :, :3], None, {Fault.OTHER_GRID}),
         (GRADIENT, MOVED, {Fault.OTHER_GRID}),
         (GRADIENT, NEARLY, set()),
-        (np.stack([GRADIENT, GRADIENT], axis=-1), None, {Fault.UNREADABLE_IMAGE}),
+        (np.stack([GRADIENT, GRADIENT], axis=-1), None, set()),
+        (np.stack([GRADIENT, GRADIENT], axis=-1)[:, :, :, None], None, {Fault.UNREADABLE_IMAGE}),
         (GRADIENT.astype(np.complex64), None, {Fault.UNREADABLE_IMAGE}),
     ],
 )

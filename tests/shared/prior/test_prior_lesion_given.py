@@ -12,7 +12,7 @@ HEAD = Head((31.5, 31.5), (26, 28))
 PLAIN = {
     "noise": (0, 0), "bias_field": (0, 0), "blur": (0, 0), "texture": (0, 0), "grey_spread": (0, 0),
     "lesion_spread": (0, 0), "core": (0, 0), "caps": (0, 0), "softness": (0.1, 0.1), "gain": (1000, 1000),
-    "flair_contrast": (0.3, 0.3), "t1_contrast": (-0.2, -0.2), "grain": (0, 0),
+    "flair_contrast": (0.3, 0.3), "t1_contrast": (-0.2, -0.2), "grain": (0, 0), "stripped": (0, 0),
 }  # fmt: skip
 
 
@@ -34,6 +34,15 @@ def test_greys_by_hand_without_a_scanner():
         assert np.allclose(t1[at], other, atol=0.01)
     assert np.allclose(flair[square()], 720, atol=0.01)
     assert np.allclose(t1[square()], 520, atol=0.01)
+
+
+def test_air_is_empty_after_brain_extraction_alone():
+    for stripped in (0.0, 1.0):
+        ranges = {"stripped": (stripped, stripped), "noise": (0.02, 0.02)}
+        found = draw_brain_around(square(), HEAD, generator=np.random.default_rng(3), ranges=ranges)
+        air = found.matter == Matter.OUTSIDE
+        assert (found.images[:, air] == 0).all() == bool(stripped)
+        assert (found.images[:, ~air] > 0).mean() > 0.99
 
 
 def test_an_empty_mask_gives_a_healthy_brain_and_the_same_dice_the_same_one():

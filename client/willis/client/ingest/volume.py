@@ -1,7 +1,8 @@
 """Read a volume: NIfTI in 2-D or 3-D, turned to closest canonical RAS; a picture is a volume of one plane.
 
-Axes 0, 1, 2 of a volume then run to the patient's right, front and head. Headers are read at once, voxels
-only when they are asked for.
+Axes 0, 1, 2 of a volume then run to the patient's right, front and head. A fourth axis of a NIfTI holds the
+sequences of one image (T1, FLAIR...) on one grid, as in the Medical Segmentation Decathlon (Antonelli 2022).
+Headers are read at once, voxels only when they are asked for.
 """
 
 import zlib
@@ -23,6 +24,7 @@ from willis.client.ingest.picture import PICTURE_SUFFIXES, picture_shape, read_p
 from willis.shared.errors import CohortError
 
 SUFFIXES = (".nii", ".nii.gz", *PICTURE_SUFFIXES)
+MOST_SEQUENCES = 16
 
 # What nibabel, zlib and numpy raise on a damaged file.
 _DAMAGE = (
@@ -51,7 +53,7 @@ class Volume:
     _read: Callable[[bool], Num[np.ndarray, " channel *space"]] = field(repr=False, compare=False)
 
     def pixels(self) -> Float32[np.ndarray, " channel *space"]:
-        """Read the image: one channel, or a colour picture's three.
+        """Read the image: one channel, a colour picture's three, or a volume's sequences.
 
         Raises:
             CohortError: The voxels cannot be read.
@@ -62,7 +64,7 @@ class Volume:
         """Read the values as a label; they are not yet known to be integers (see ``ingest.check``).
 
         Raises:
-            CohortError: The voxels cannot be read, or a picture has colours.
+            CohortError: The voxels cannot be read, a picture has colours, or a volume several sequences.
         """
         values = self._read(True).astype(np.float32, copy=False)
         if not np.array_equal(values[:1].repeat(len(values), 0), values, equal_nan=True):
@@ -76,7 +78,8 @@ def open_volume(path: Path) -> Volume:
     A volume of one slice is a plane: its third axis is dropped, whichever it is.
 
     Raises:
-        CohortError: The type is unknown, the file is damaged, has a fourth axis, or its affine no inverse.
+        CohortError: The type is unknown, the file is damaged, has a fifth axis or more than 16 sequences,
+            or its affine no inverse.
     """
     name = path.name.lower()
     if name.endswith(PICTURE_SUFFIXES):
@@ -94,7 +97,7 @@ def open_volume(path: Path) -> Volume:
 
 def _nifti(path: Path) -> Volume:
     image = Nifti1Image.from_filename(path)
-    shape = _three(image.shape, path)
+    shape = _three_and_sequences(image.shape, path)[:3]
     if np.dtype(image.get_data_dtype()).kind not in "iuf":
         raise CohortError(f"{path.name} must hold real numbers, got {image.get_data_dtype()}")
     if image.affine is None or not (np.isfinite(image.affine).all() and np.linalg.det(image.affine) != 0):
@@ -115,11 +118,18 @@ def _nifti(path: Path) -> Volume:
     )
 
 
-def _three(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
-    """Return the shape with exactly three axes."""
-    if len(shape) < 2 or any(side != 1 for side in shape[3:]) or 0 in shape:
-        raise CohortError(f"{path.name} must have two or three axes, got shape {shape}; split its channels")
-    return (*shape[:3], 1)[:3]
+def _three_and_sequences(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
+    """Return the shape with exactly three axes of space and one of sequences."""
+    if len(shape) < 2 or any(side != 1 for side in shape[4:]) or 0 in shape:
+        raise CohortError(
+            f"{path.name} must have two or three axes, and a fourth for sequences, got shape {shape}"
+        )
+    if any(side > MOST_SEQUENCES for side in shape[3:4]):
+        raise CohortError(
+            f"{path.name} must have at most {MOST_SEQUENCES} sequences on its fourth axis, got shape {shape};"
+            " split it, or keep one point in time"
+        )
+    return (*shape[:4], 1, 1)[:4]
 
 
 def _kept(shape: tuple[int, ...]) -> list[int]:
@@ -128,14 +138,18 @@ def _kept(shape: tuple[int, ...]) -> list[int]:
 
 
 def _voxels(
-    image: Nifti1Image, path: Path, turn: np.ndarray, _as_label: bool
+    image: Nifti1Image, path: Path, turn: np.ndarray, as_label: bool
 ) -> Float32[np.ndarray, " channel *space"]:
+    shape = _three_and_sequences(image.shape, path)
+    if as_label and shape[3] > 1:
+        raise CohortError(f"{path.name} has {shape[3]} sequences; a label needs one integer a voxel")
     try:
         values = image.get_fdata(dtype=np.float32, caching="unchanged")
     except _DAMAGE as fault:
         raise _unreadable(path, fault) from fault
-    turned = apply_orientation(values.reshape(_three(values.shape, path)), turn)
-    return np.ascontiguousarray(turned.reshape(1, *(turned.shape[axis] for axis in _kept(turned.shape))))
+    turned = np.moveaxis(apply_orientation(values.reshape(shape), turn), 3, 0)
+    kept = [turned.shape[1 + axis] for axis in _kept(turned.shape[1:])]
+    return np.ascontiguousarray(turned.reshape(shape[3], *kept))
 
 
 def _unreadable(path: Path, fault: BaseException) -> CohortError:
