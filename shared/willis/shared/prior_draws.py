@@ -1,6 +1,7 @@
 """Draws of a study's prior, named by what they are for: public, anyone with the study can repeat them."""
 
 import numpy as np
+import torch
 
 from willis.shared.networks.build import public_generator
 from willis.shared.patch import LabelledPatches
@@ -25,7 +26,15 @@ def draw_prior(study: Study, n: int, *, purpose: str) -> LabelledPatches:
     Raises:
         ValueError: ``n`` is negative.
     """
-    seed = public_generator(study.seed, "prior", purpose).initial_seed()
+    return _drawn(study, n, public_generator(study.seed, "prior", purpose).initial_seed())
+
+
+def prior_patch(study: Study, die: torch.Generator) -> LabelledPatches:
+    """Draw one patch of the study's prior from a die that has been thrown for something else before."""
+    return _drawn(study, 1, int(torch.randint(2**62, (), generator=die)))
+
+
+def _drawn(study: Study, n: int, seed: int) -> LabelledPatches:
     return draw_patches(
         study.prior.family,
         n=n,

@@ -15,3 +15,13 @@ def pooled(tiny_study):
         return tiny_study(training=base | (training or {}), recipe=named, **changes)
 
     return build
+
+
+@pytest.fixture
+def made(pooled):
+    """Build the tiny study of a translation, with changes: ``made("spade", recipe={"levels": 2})``."""
+
+    def build(name: str = "pix2pix", *, recipe: dict | None = None, **changes) -> Study:
+        return pooled(recipe={"name": name} | (recipe or {}), **changes)
+
+    return build

@@ -1,6 +1,6 @@
 """The recipes pix2pix, spade and cyclegan: rounds without noise."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -18,18 +18,6 @@ from willis.shared.study import Study
 
 NAMES = ("pix2pix", "spade", "cyclegan")
 FIRST_LAYER = "translator/layers.conv_0.conv_0.conv.weight"
-
-
-@pytest.fixture
-def made(tiny_study) -> Callable[..., Study]:
-    """Build the tiny study of a translation, with changes."""
-
-    def build(name: str = "pix2pix", *, recipe: Mapping | None = None, **changes) -> Study:
-        training = {"protocol": "pooled", "critic_steps": 1, "critic_lr": 0.01, "generator_lr": 0.01}
-        training |= changes.pop("training", {})
-        return tiny_study(recipe={"name": name} | dict(recipe or {}), training=training, **changes)
-
-    return build
 
 
 def played(study: Study, rounds: int, patches: torch.Tensor) -> dict[str, np.ndarray]:

@@ -1,7 +1,5 @@
 """What is drawn from the recipes pix2pix, spade and cyclegan, and their releases."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import pytest
 import torch
@@ -18,18 +16,6 @@ from willis.shared.study import Study
 from willis.shared.synthesis import draw_pairs, export_pairs
 
 NAMES = ("pix2pix", "spade", "cyclegan")
-
-
-@pytest.fixture
-def made(tiny_study) -> Callable[..., Study]:
-    """Build the tiny study of a translation, with changes."""
-
-    def build(name: str = "pix2pix", *, recipe: Mapping | None = None, **changes) -> Study:
-        training = {"protocol": "pooled", "critic_steps": 1, "critic_lr": 0.01, "generator_lr": 0.01}
-        training |= changes.pop("training", {})
-        return tiny_study(recipe={"name": name} | dict(recipe or {}), training=training, **changes)
-
-    return build
 
 
 def released(study: Study) -> dict[str, np.ndarray]:

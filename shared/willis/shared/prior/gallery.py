@@ -15,13 +15,26 @@ _GREY = 96
 
 
 def gallery(patches: LabelledPatches, path: Path, *, columns: int = 8) -> None:
-    """Write a PNG: rows of first image channels, each row above the row of its labels.
+    """Write :func:`picture_of` patches as a PNG.
+
+    Args:
+        patches: (patch, channel, *space) within [-1, 1], the label last; at least one.
+        path: File to write; its folder must exist.
+        columns: Patches in a row.
+
+    Raises:
+        ValueError: For no patches, no columns or a shape that is not 2-D or 3-D.
+    """
+    picture_of(patches, columns=columns).save(path, format="PNG")
+
+
+def picture_of(patches: LabelledPatches, *, columns: int = 8) -> Image.Image:
+    """Return a picture: each patch's image channels below one another, and its label at the bottom.
 
     Patches of 3-D are shown by the slice that holds most of the label, else the middle one.
 
     Args:
         patches: (patch, channel, *space) within [-1, 1], the label last; at least one.
-        path: File to write; its folder must exist.
         columns: Patches in a row.
 
     Raises:
@@ -34,19 +47,17 @@ def gallery(patches: LabelledPatches, path: Path, *, columns: int = 8) -> None:
             f"patches must be (patch, channel, *space), at least one, got {tuple(patches.shape)}"
         )
     tiles = [_tile(patch) for patch in patches]
-    blank = np.full_like(tiles[0], _GREY)
-    tiles += [blank] * (-len(tiles) % columns)
+    tiles += [np.full_like(tiles[0], _GREY)] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[first : first + columns]) for first in range(0, len(tiles), columns)]
-    Image.fromarray(np.vstack(rows)).save(path, format="PNG")
+    return Image.fromarray(np.vstack(rows))
 
 
 def _tile(patch: Tensor) -> UInt8[ndarray, "row col"]:
-    image, label = patch[0], patch[-1]
-    if image.ndim == 3:
-        filled = (label > 0).sum((1, 2))
-        at = int(filled.argmax()) if int(filled.max()) > 0 else len(image) // 2
-        image, label = image[at], label[at]
-    both = np.stack([channel.detach().float().cpu().numpy() for channel in (image, label)])
-    grey = np.rint((np.clip(both, -1, 1) + 1) * 127.5).astype(np.uint8)
+    if patch.ndim == 4:
+        filled = (patch[-1] > 0).sum((1, 2))
+        at = int(filled.argmax()) if int(filled.max()) > 0 else patch.shape[1] // 2
+        patch = patch[:, at]
+    values = patch.detach().float().cpu().numpy()
+    grey = np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
     framed = np.pad(grey, ((0, 0), (0, _GAP), (0, _GAP)), constant_values=_GREY)
     return framed.reshape(-1, framed.shape[-1])

@@ -5,22 +5,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Sheet
-from numpy import ndarray
 from PIL import Image
-from torch import Tensor
 
 from willis.shared.patch import LabelledPatches
+from willis.shared.prior.gallery import picture_of
 from willis.simulations.experiments.experiment import Figure
 
 _GREY = "#7d8793"  # legible on a light page and on a dark one
 _COLOURS = ("#2a9d8f", "#e76f51", "#5b8def", "#b07aa1", "#d9a21b", "#4aa3c4", "#c05780", "#7f8c8d")
 _MARKS = "osD^vPX*"
-_GAP, _FRAME = 2, 96  # pixels between tiles, and their grey
 _SMALLEST = 720  # pixels a grid is wide, so that its pixels are seen as squares
 
 
@@ -93,32 +89,12 @@ def sample_grid(name: str, title: str, caption: str, patches: LabelledPatches, *
     Raises:
         ValueError: For no patches, no columns, or a shape that is not 2-D or 3-D.
     """
-    if not columns >= 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
-    if not (patches.ndim in (4, 5) and len(patches) >= 1 and patches.shape[1] >= 2):
-        raise ValueError(
-            f"patches must be (patch, channel, *space), at least one, got {tuple(patches.shape)}"
-        )
-    tiles = [_tile(patch) for patch in patches]
-    tiles += [np.full_like(tiles[0], _FRAME)] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[first : first + columns]) for first in range(0, len(tiles), columns)]
-    picture = Image.fromarray(np.vstack(rows))
+    picture = picture_of(patches, columns=columns)
     scale = max(1, math.ceil(_SMALLEST / picture.width))
     picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
     data = io.BytesIO()
     picture.save(data, format="PNG", optimize=True)
     return Figure(name, title, caption, data.getvalue())
-
-
-def _tile(patch: Tensor) -> UInt8[ndarray, "row col"]:
-    if patch.ndim == 4:
-        filled = (patch[-1] > 0).sum((1, 2))
-        at = int(filled.argmax()) if int(filled.max()) > 0 else patch.shape[1] // 2
-        patch = patch[:, at]
-    values = patch.detach().float().cpu().numpy()
-    grey = np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
-    framed = np.pad(grey, ((0, 0), (0, _GAP), (0, _GAP)), constant_values=_FRAME)
-    return framed.reshape(-1, framed.shape[-1])
 
 
 def _draw(axes: Axes, line: Curve, places: Sequence[float], *, colour: str, mark: str) -> None:

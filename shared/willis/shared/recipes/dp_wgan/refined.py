@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from willis.shared.networks.refiner import Refiner
 from willis.shared.patch import LabelledPatches
-from willis.shared.prior.draw import draw_patches
+from willis.shared.prior_draws import prior_patch
 from willis.shared.study import Study
 
 
@@ -37,17 +36,7 @@ class RefinedPrior:
 
     def alone(self, dice: list[torch.Generator]) -> Float[Tensor, "patch channel *space"]:
         """Refine one fresh prior draw from each of the dice."""
-        prior = torch.cat([self._fresh(die) for die in dice])
+        prior = torch.cat([prior_patch(self._study, die) for die in dice])
         texture = torch.stack([torch.randn((1, *self._study.patch.size), generator=die) for die in dice])
         device = next(self.network.parameters()).device
         return self.network(prior.to(device), texture.to(device))
-
-    def _fresh(self, die: torch.Generator) -> LabelledPatches:
-        seed = int(torch.randint(2**62, (), generator=die))
-        return draw_patches(
-            self._study.prior.family,
-            n=1,
-            size=self._study.patch.size,
-            generator=np.random.default_rng(seed),
-            ranges=self._study.prior.ranges,
-        )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from willis.shared.networks.build import public_generator
 from willis.shared.networks.generator import Generator
 from willis.shared.patch import LabelledPatches
-from willis.shared.prior.draw import draw_patches
+from willis.shared.prior_draws import prior_patch
 from willis.shared.recipes.named_parts import part
 from willis.shared.recipes.network_sampler import NetworkSampler, block_of, load
 from willis.shared.recipes.translation.editing import edit_label
@@ -64,18 +64,8 @@ class PriorMaps:
 
     def maps(self, dice: Dice) -> Maps:
         """Draw one map from each of the dice."""
-        drawn = torch.cat([self._drawn(die) for die in dice])
+        drawn = torch.cat([prior_patch(self._study, die) for die in dice])
         return semantic_map(drawn, levels=self._plan.levels, blur=self._plan.blur)
-
-    def _drawn(self, die: torch.Generator) -> LabelledPatches:
-        seed = int(torch.randint(2**62, (), generator=die))
-        return draw_patches(
-            self._study.prior.family,
-            n=1,
-            size=self._study.patch.size,
-            generator=np.random.default_rng(seed),
-            ranges=self._study.prior.ranges,
-        )
 
 
 class TranslatedMaps:
