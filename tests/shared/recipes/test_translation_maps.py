@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from scipy.ndimage import gaussian_filter
 from torch.testing import assert_close
 
@@ -85,6 +85,7 @@ def test_the_first_image_channel_gives_the_level():
 @given(
     levels=st.integers(1, 16), blur=st.floats(0, 16), seed=st.integers(0, 99), space=st.sampled_from([2, 3])
 )
+@example(levels=2, blur=1e-64, seed=0, space=2)
 def test_a_map_has_its_levels_and_the_patchs_label(levels, blur, seed, space):
     dice = torch.Generator().manual_seed(seed)
     patches = 2 * torch.rand((2, 2, *[8] * space), generator=dice) - 1

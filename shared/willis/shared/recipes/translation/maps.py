@@ -15,6 +15,7 @@ Plan = Pix2PixPlan | SpadePlan | CycleganPlan  # the keys of any translation
 Maps = Float[Tensor, "patch 2 *space"]  # level, then label; both in [-1, 1]
 
 _NEAR, _FAR = 2.0, 8.0  # what is around a label: standard deviations in pixels
+_UNSEEN = 0.05  # pixels: the next one weighs exp(-200), which is 0 in float32
 _FAINT = 1e-2  # weight of what is farther off against what is near
 
 
@@ -59,7 +60,7 @@ def blurred(image: Float[Tensor, "patch 1 *space"], std: float) -> Float[Tensor,
         image: One channel.
         std: In pixels; 0 returns the image. The Gaussian ends at three of them, or at the patch's side.
     """
-    for axis in range(2, image.ndim) if std > 0 else ():
+    for axis in range(2, image.ndim) if std > _UNSEEN else ():
         rows = image.movedim(axis, -1)
         reach = min(math.ceil(3 * std), rows.shape[-1] - 1)
         kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=image.device) / std) ** 2)
