@@ -42,13 +42,13 @@ def list_experiments(*, as_json: bool) -> None:
 
 @experiment.command("run")
 @click.argument("name", metavar="NAME")
-@click.option("--quick", is_flag=True, help="The whole protocol at small size: 10 minutes on 2 cores.")
+@click.option("--quick", is_flag=True, help="The whole protocol at small size: some 10 minutes on 2 cores.")
 @click.option(
     "--size",
     type=click.Choice(["tiny", "quick", "full"]),
     default="full",
     show_default=True,
-    help="tiny: seconds, to see that it runs. full: an hour on 2 cores.",
+    help="tiny: seconds, to see that it runs. full: meant for an hour on 2 cores, not timed yet.",
 )
 @click.option(
     "--data",
