@@ -21,7 +21,7 @@ def test_a_room_refuses_an_array_of_another_kind():
 
 def test_a_room_refuses_an_axis_too_few(tiny_study, monkeypatch):
     monkeypatch.setattr("willis.shared.prior_draws.draw_patches", lambda *_, **__: torch.zeros(3))
-    with pytest.raises(jaxtyping.TypeCheckError, match="draw_prior"):
+    with pytest.raises(jaxtyping.TypeCheckError, match=r"prior_draws\._drawn"):
         draw_prior(tiny_study(), 3, purpose="test")
 
 
