@@ -15,10 +15,12 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The tests of a file stay together: they share what they set up.
 WORKERS ?= 2
 APART  := -n $(WORKERS) --dist loadfile
+# Federations wait more than they compute.
+FEDERATIONS ?= 3
 COVER  := --cov=willis.shared --cov=willis.client --cov=willis.server --cov-report=term
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-federation test-gpu lint format clean clean-all
+.PHONY: help setup demo test test-slow test-federation test-gpu lint format protobuf clean clean-all
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 	    cp constraints.txt $(VENV)/pins.txt; \
 	fi
 	$(BIN)/python -m pip install --quiet -c $(VENV)/pins.txt hatchling editables
-	$(BIN)/python -m pip install --no-build-isolation -c $(VENV)/pins.txt -e '.[dev,ray]'
+	$(BIN)/python -m pip install --no-build-isolation -c $(VENV)/pins.txt -e '.[dev,onnx,ray]'
 	@printf '%s' '$(TORCH)' > $(VENV)/torch.choice
 	@touch $@
 
@@ -60,7 +62,7 @@ test-slow: $(READY) ## Tests that take minutes
 	$(PYTEST) -m slow
 
 test-federation: $(READY) ## Attacks and faults on real hubs and sites, as processes
-	$(PYTEST) $(APART) -m "federation and not slow" --timeout 1200
+	$(PYTEST) -n $(FEDERATIONS) --dist loadfile -m "federation and not slow" --timeout 1200
 
 test-gpu: $(READY) ## Tests that need a CUDA device
 	$(PYTEST) -m gpu
@@ -73,6 +75,10 @@ lint: $(READY) ## Style and types, changing nothing
 format: $(READY) ## Write all files in the house's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+PROTO := willis/shared/collection/collection.proto
+protobuf: $(READY) ## Write the code of the collection service from its .proto
+	cd shared && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 
 clean: ## Remove caches and built files; .venv and runs/ stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.xml dist build

@@ -196,7 +196,7 @@ def test_the_same_subjects_in_both_tables_end_with_2(release, tables, tmp_path):
 
 def test_a_damaged_release_ends_with_2(release, tables, tmp_path):
     shutil.copytree(release.folder, tmp_path / "copy")
-    (tmp_path / "copy" / "generator.safetensors").write_bytes(b"")
+    (tmp_path / "copy" / "models" / "model.safetensors").write_bytes(b"")
     assert run(tmp_path / "copy", "--test", tables[1], "--out", tmp_path / "s.json").exit_code == 2
 
 

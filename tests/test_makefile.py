@@ -60,7 +60,7 @@ def test_a_fresh_checkout_is_set_up_once(checkout):
     assert calls[1:] == [
         "python3 -m venv .venv",
         "python -m pip install --quiet -c .venv/pins.txt hatchling editables",
-        "python -m pip install --no-build-isolation -c .venv/pins.txt -e .[dev,ray]",
+        "python -m pip install --no-build-isolation -c .venv/pins.txt -e .[dev,onnx,ray]",
         DEMO,
     ]
     assert (checkout / ".venv/pins.txt").read_text() == PINS
@@ -72,7 +72,7 @@ def test_new_pins_are_installed(checkout):
     os.utime(checkout / "constraints.txt", (2**31, 2**31))
     calls = make(checkout, "setup")[0]
     assert not any("venv .venv" in call for call in calls)
-    assert any("-e .[dev,ray]" in call for call in calls)
+    assert any("-e .[dev,onnx,ray]" in call for call in calls)
 
 
 def test_an_unfinished_demo_is_resumed_and_a_finished_one_kept(checkout):
@@ -108,7 +108,7 @@ def test_tests_run_after_style_and_types(checkout):
     assert calls[3].startswith(f"{apart} --cov=willis.shared --cov=willis.client --cov=willis.server")
     assert make(checkout, "test-slow")[0] == ["python -m pytest -m slow"]
     (said,) = make(checkout, "test-federation")[0]
-    assert said.startswith(f"{apart} -m federation and not slow")
+    assert said.startswith("python -m pytest -n 3 --dist loadfile -m federation and not slow")
     assert make(checkout, "test-gpu")[0] == ["python -m pytest -m gpu"]
 
 

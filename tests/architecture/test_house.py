@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("shared", "client", "server", "simulations")
-FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+GENERATED = ("_pb2.py", "_pb2_grpc.py")  # a test of shared/collection compares them with their source
+FILES = sorted(
+    file for room in ROOMS for file in (ROOT / room).rglob("*.py") if not file.name.endswith(GENERATED)
+)
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LINES_A_FILE, LINES_A_FUNCTION = 300, 60
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

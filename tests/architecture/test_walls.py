@@ -54,6 +54,11 @@ PLANTED = {
     "client.node": [("willis.client.node.audit", "willis.client.node.command")],
     "server.hub": [("willis.server.hub.settings", "willis.server.hub.command")],
     "shared.secure_sum": [("willis.shared.secure_sum.terms", "willis.shared.secure_sum.agreement")],
+    "shared.collection": [("willis.shared.collection.kit", "willis.shared.collection.door")],
+    "collectors": [("willis.shared.collection.kit", "torch")],
+    "shared.release_bundle": [
+        ("willis.shared.release_bundle.layout", "willis.shared.release_bundle.bundle_files")
+    ],
     "shared.export": [("willis.shared.export.whole_folder", "willis.shared.export.npz")],
     "client": [("willis.client.sampling", "willis.client.app")],
     "client.ingest": [("willis.client.ingest.table", "willis.client.ingest.check")],

@@ -9,9 +9,10 @@ from willis.shared.networks.build import build_generator
 from willis.shared.networks.start import arrays_of
 from willis.shared.privacy import PrivacySpent, Relation
 from willis.shared.release import GeneratorRelease, write_release
+from willis.shared.release_bundle import layout
 from willis.shared.study import Study
 
-FILES = ["README.md", "SHA256SUMS", "generator.safetensors", "release.json"]
+FILES = sorted([*layout.FILES, layout.SUMS])
 
 
 def study_of(unit: str = "subject", **networks: int) -> Study:

@@ -193,7 +193,7 @@ def shipped(tiny_study, tmp_path, monkeypatch):
     data = save(weights)
     (tmp_path / "tiny-16.safetensors").write_bytes(data)
     (tmp_path / "tiny-16.json").write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}))
-    monkeypatch.setattr(start, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(start, "_shipped", lambda: tmp_path)
     return weights
 
 

@@ -45,7 +45,8 @@ def test_the_generator_is_that_of_the_study_and_does_not_train(tmp_path):
 def test_same_input_same_bytes(tmp_path):
     first, second = write(tmp_path / "a"), write(tmp_path / "elsewhere" / "b")
     assert first.digest == second.digest
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == FILES
+    found = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(tmp_path / "a").as_posix() for path in found) == FILES
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "elsewhere" / "b" / name).read_bytes()
 
@@ -55,7 +56,7 @@ def test_digests_are_those_of_coreutils(tmp_path):
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
     done = subprocess.run(command, cwd=tmp_path / "release", capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert done.stdout.count(": OK") == 3
+    assert done.stdout.count(": OK") == len(FILES) - 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ FEW = Recipe(draws=6, steps=3, batch=4, critic_width=4)
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """The folder of shipped warm starts, empty."""
-    monkeypatch.setattr(start, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(start, "_shipped", lambda: tmp_path)
     return tmp_path
 
 

@@ -32,10 +32,17 @@ BRANCHES = {
     ),
     "cohort": Branch("willis.client.cli", "cohort", "What of a cohort can be used, what is refused and why."),
     "synthesize": Branch("willis.shared.cli", "synthesize", "Draw labelled patches from a release."),
+    "convert": Branch(
+        "willis.shared.conversion_command", "convert", "A release's network for ONNX or torch.export."
+    ),
     "evaluate": Branch(
         "willis.client.cli", "evaluate", "Train a U-net on a release, test it on real subjects."
     ),
     "report": Branch("willis.server.cli", "report", "One offline page about a run."),
+    "collect": Branch(
+        "willis.shared.collection.command", "collect", "Releases of a hub: look, fetch, draw pairs."
+    ),
+    "track": Branch("willis.server.cli", "track", "Send a run's rounds to MLflow."),
     "prior": Branch("willis.simulations.cli", "prior", "Look at the public prior; train a warm start on it."),
     "site": Branch("willis.client.node.command", "site", "One hospital: key, law, node, ledger."),
     "hub": Branch("willis.server.hub.command", "hub", "The coordinator: kits, sites, runs, releases."),

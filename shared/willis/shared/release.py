@@ -1,12 +1,18 @@
 """A generator fit to leave: what was learned, what it cost in privacy, a model card, the digest of each.
 
-A release is a folder of four files, the same bytes for the same input:
+A release is a folder that is a MONAI bundle, the same bytes for the same input
+(:mod:`~willis.shared.release_bundle.layout`):
 
-* ``generator.safetensors``: float32 arrays that the study's recipe draws from: the weights of a network,
-  or what was learned about the prior;
+* ``models/``: float32 arrays that the study's recipe draws from, as safetensors and as a state dict that
+  ``torch.load(weights_only=True)`` takes;
+* ``configs/``: for ``python -m monai.bundle run``;
+* ``scripts/``: draws the pairs without Willis;
+* ``docs/``: the model card, and the privacy statement for machines and for people;
 * ``release.json``: the study, the run, what every site has spent, versions;
-* ``README.md``: the model card;
-* ``SHA256SUMS``: digests of the other three. They show damage; they are no signature.
+* ``SHA256SUMS``: digests of all the others. They show damage; only a signature beside them shows whose they
+  are.
+
+Willis itself reads the safetensors and ``release.json`` alone, and never runs or unpickles what it reads.
 """
 
 import hashlib
@@ -20,21 +26,20 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from willis.shared.errors import ReleaseError
-from willis.shared.export.model_card import model_card
 from willis.shared.export.whole_folder import whole_folder
 from willis.shared.privacy import PrivacySpent
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.recipes.contract import Sampler
+from willis.shared.release_bundle import layout
+from willis.shared.release_bundle.bundle_files import bundle_files
 from willis.shared.release_sheet import FORMAT, PublicStart, ReleaseSheet, SiteSpending, check_sheet
+from willis.shared.release_signature import parse_sums
 from willis.shared.settings import parse
 from willis.shared.study import Study
 from willis.shared.update import Arrays
 
-_WEIGHTS, _SHEET, _CARD, _SUMS = "generator.safetensors", "release.json", "README.md", "SHA256SUMS"
-_SIGNED = (_CARD, _WEIGHTS, _SHEET)
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"})
 _LIBRARIES = ("willis", "torch", "numpy", "safetensors", "opacus", "dp-accounting")
 
@@ -110,19 +115,14 @@ def write_release(
     fields |= {"network": network, "start": start, "versions": versions}
     sheet = parse(fields, ReleaseSheet, where="the release", error=ReleaseError)
     check_sheet(sheet)
-    _check_arrays(arrays, study)
-    files = {
-        _WEIGHTS: save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}),
-        _SHEET: (json.dumps(sheet.model_dump(mode="json"), indent=2, sort_keys=True) + "\n").encode(),
-        _CARD: _card(sheet).encode(),
-    }
-    files[_SUMS] = "".join(f"{_sha256(files[name])}  {name}\n" for name in _SIGNED).encode()
+    arrays = {name: np.array(arrays[name]) for name in sorted(arrays)}
+    files = bundle_files(sheet, arrays, _sampler(arrays, study))
+    sums = "".join(f"{_sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
     with whole_folder(folder) as part:
-        for name, data in files.items():
+        for name, data in (files | {layout.SUMS: sums}).items():
+            (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(data)
-    return GeneratorRelease(
-        folder=folder, sheet=sheet, arrays=load_tensors(files[_WEIGHTS]), digest=_sha256(files[_SUMS])
-    )
+    return GeneratorRelease(folder=folder, sheet=sheet, arrays=arrays, digest=_sha256(sums))
 
 
 def read_release(folder: Path) -> GeneratorRelease:
@@ -133,28 +133,11 @@ def read_release(folder: Path) -> GeneratorRelease:
             version, or the arrays are not the recipe's.
     """
     files = _read_files(folder)
-    sums = _parse_sums(files[_SUMS], folder)
-    for name in _SIGNED:
-        if _sha256(files[name]) != sums[name]:
-            raise ReleaseError(f"{folder / name} is not the file that was released; fetch the release again")
-    sheet = _parse_sheet(files[_SHEET], folder)
+    sheet = _parse_sheet(files[layout.SHEET], folder)
     check_sheet(sheet)
-    arrays = _parse_weights(files[_WEIGHTS], folder)
-    _check_arrays(arrays, sheet.study)
-    return GeneratorRelease(folder=folder, sheet=sheet, arrays=arrays, digest=_sha256(files[_SUMS]))
-
-
-def _card(sheet: ReleaseSheet) -> str:
-    return model_card(
-        sheet.study,
-        run=sheet.run,
-        rounds=sheet.rounds,
-        network=sheet.network,
-        spent={name: site.spent for name, site in sheet.sites.items()},
-        ledger_heads={name: site.ledger_head for name, site in sheet.sites.items()},
-        start=sheet.start.sentence(),
-        versions=sheet.versions,
-    )
+    arrays = _parse_weights(files[layout.WEIGHTS], folder)
+    _sampler(arrays, sheet.study)
+    return GeneratorRelease(folder=folder, sheet=sheet, arrays=arrays, digest=_sha256(files[layout.SUMS]))
 
 
 def _sha256(data: bytes) -> str:
@@ -162,29 +145,41 @@ def _sha256(data: bytes) -> str:
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
+    """Return every file that the digests name, each as it was released."""
     if not folder.is_dir():
         raise ReleaseError(f"{folder} is not a release: there is no such folder")
-    missing = [name for name in (*_SIGNED, _SUMS) if not (folder / name).is_file()]
+    _check_there(folder, (layout.SUMS, *layout.FILES))
+    sums = _bytes_of(folder, layout.SUMS)
+    named = parse_sums(sums, where=str(folder))
+    lacking = sorted({*layout.FILES} - named.keys())
+    if lacking:
+        raise ReleaseError(f"{folder / layout.SUMS} must hold a digest for each of {', '.join(lacking)}")
+    _check_there(folder, tuple(named))
+    files = {name: _bytes_of(folder, name) for name in named}
+    for name, data in files.items():
+        if _sha256(data) != named[name]:
+            raise ReleaseError(f"{folder / name} is not the file that was released; fetch the release again")
+    return files | {layout.SUMS: sums}
+
+
+def _check_there(folder: Path, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+        strangers = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - {layout.STATE_DICT}
+        pickles = sorted(name for name in strangers if Path(name).suffix in _PICKLES)
         hint = f"; {', '.join(pickles)} may be a pickle, which is never opened" if pickles else ""
         raise ReleaseError(f"{folder} is not a whole release: {', '.join(missing)} missing{hint}")
+
+
+def _bytes_of(folder: Path, name: str) -> bytes:
     try:
-        return {name: (folder / name).read_bytes() for name in (*_SIGNED, _SUMS)}
+        return (folder / name).read_bytes()
     except OSError as fault:
         raise ReleaseError(f"cannot read the release in {folder}: {fault.strerror}") from fault
 
 
-def _parse_sums(data: bytes, folder: Path) -> dict[str, str]:
-    lines = [line.split("  ", 1) for line in data.decode("ascii", "replace").splitlines()]
-    sums = {line[1]: line[0] for line in lines if len(line) == 2}
-    if sorted(sums) != sorted(_SIGNED) or len(lines) != len(_SIGNED):
-        raise ReleaseError(f"{folder / _SUMS} must hold a digest for each of {', '.join(_SIGNED)}")
-    return sums
-
-
 def _parse_sheet(data: bytes, folder: Path) -> ReleaseSheet:
-    path = folder / _SHEET
+    path = folder / layout.SHEET
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as fault:
@@ -196,7 +191,7 @@ def _parse_sheet(data: bytes, folder: Path) -> ReleaseSheet:
 
 
 def _parse_weights(data: bytes, folder: Path) -> Arrays:
-    path = folder / _WEIGHTS
+    path = folder / layout.WEIGHTS
     try:
         return load_tensors(data)
     except (SafetensorError, KeyError, ValueError) as fault:  # KeyError: a dtype that NumPy lacks
@@ -205,7 +200,12 @@ def _parse_weights(data: bytes, folder: Path) -> Arrays:
         raise ReleaseError(f"{path} is not safetensors ({fault}); fetch the release again") from fault
 
 
-def _check_arrays(arrays: Arrays, study: Study) -> None:
+def _sampler(arrays: Arrays, study: Study) -> Sampler:
+    """Return what draws from the arrays.
+
+    Raises:
+        ReleaseError: They are not the recipe's, with every fault.
+    """
     problems = []
     for name in sorted(arrays):
         if arrays[name].dtype != np.float32:
@@ -214,10 +214,9 @@ def _check_arrays(arrays: Arrays, study: Study) -> None:
             problems.append(f"{name}: holds numbers that are not finite")
     if not problems:
         try:
-            recipe_of(study).sampler(arrays)
+            return recipe_of(study).sampler(arrays)
         except ValueError as fault:
             problems = str(fault).split("; ")
-    if problems:
-        raise ReleaseError(
-            f"the weights do not fit the {study.recipe.name} generator of study {study.name}", problems
-        )
+    raise ReleaseError(
+        f"the weights do not fit the {study.recipe.name} generator of study {study.name}", problems
+    )

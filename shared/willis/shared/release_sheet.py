@@ -10,7 +10,7 @@ from willis.shared.settings import Settings
 from willis.shared.study import Name, Study
 from willis.shared.update import Digest
 
-FORMAT = 2
+FORMAT = 3
 _NETWORKS = frozenset({"dp-wgan", "dp-merf"})  # recipes whose generator is a network
 
 

@@ -137,7 +137,11 @@ def _use(versions: Mapping[str, str]) -> str:
     made = ", ".join(f"{name} {versions[name]}" for name in sorted(versions))
     return (
         "## Use\n\n```\nsha256sum --check SHA256SUMS\n"
+        "python scripts/generator.py --n 1000 --seed 1 --out pairs.pt   # without Willis\n"
+        "python -m monai.bundle run --config_file configs/inference.json --n 1000   # an nnU-Net data set\n"
         "willis synthesize RELEASE --n 1000 --seed 1 --format nnunet --out FOLDER\n```\n\n"
-        "`generator.safetensors` holds what the recipe draws from (float32), `release.json` the whole "
+        "`models/model.safetensors` holds what the recipe draws from (float32), `models/model.pt` the same "
+        "as a state dict; `docs/privacy_statement.md` says what the privacy figure means, `release.json` "
+        "holds the whole "
         f"study and all figures above.\n\nMade with {made}.\n"
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 import numpy as np
 import torch
@@ -13,12 +14,12 @@ from willis.shared.networks.build import build_generator
 from willis.shared.networks.generator import Generator
 from willis.shared.study import Study
 
-_SHIPPED = resources.files("willis.shared") / "pretrained"
-
 
 def warm_starts() -> tuple[str, ...]:
     """Return the names of the shipped warm starts."""
-    return tuple(sorted(f.name.removesuffix(".json") for f in _SHIPPED.iterdir() if f.name.endswith(".json")))
+    return tuple(
+        sorted(f.name.removesuffix(".json") for f in _shipped().iterdir() if f.name.endswith(".json"))
+    )
 
 
 def initial_generator(study: Study) -> Generator:
@@ -59,9 +60,13 @@ def shipped_weights(name: str) -> dict[str, torch.Tensor]:
 
     if name not in warm_starts():
         raise StudyError(f'training.warm_start: unknown "{name}"; known: none, {", ".join(warm_starts())}')
-    recipe = json.loads((_SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
-    data = (_SHIPPED / f"{name}.safetensors").read_bytes()
+    recipe = json.loads((_shipped() / f"{name}.json").read_text(encoding="utf-8"))
+    data = (_shipped() / f"{name}.safetensors").read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != recipe["sha256"]:
         raise StudyError(f"warm start {name} is damaged: sha256 {digest}, its recipe says {recipe['sha256']}")
     return {key: value.float() for key, value in load(data).items()}
+
+
+def _shipped() -> Traversable:
+    return resources.files("willis.shared") / "pretrained"

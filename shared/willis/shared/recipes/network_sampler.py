@@ -68,16 +68,21 @@ class NetworkSampler:
         arrays: Float32 weights by name.
         source: What draws with these weights; None takes the study's generator.
 
+    Attributes:
+        source: The same.
+        network: Its network, in ``eval``.
+        block: Patches that the network sees at once: see :func:`block_of`.
+
     Raises:
         ValueError: The arrays are not weights of the source's network; faults are joined by ``; ``.
     """
 
     def __init__(self, study: Study, arrays: Arrays, source: Source | None = None) -> None:
-        self._source = LatentSource(build_generator(study)) if source is None else source
-        self.network = self._source.network
+        self.source = LatentSource(build_generator(study)) if source is None else source
+        self.network = self.source.network
         load(self.network, arrays)
         self.network.eval().requires_grad_(False)
-        self._block = block_of(study)
+        self.block = block_of(study)
 
     def to(self, device: torch.device) -> Self:
         """Draw on another device from now on; patches come back to the CPU."""
@@ -86,11 +91,11 @@ class NetworkSampler:
 
     def draw(self, *, first: int, n: int, seed: int) -> LabelledPatches:
         """Return patches ``first`` to ``first + n - 1`` of a seed, float32 on the CPU."""
-        return draw_blocks(self._draw, first=first, n=n, seed=seed, block=self._block)
+        return draw_blocks(self._draw, first=first, n=n, seed=seed, block=self.block)
 
     @torch.no_grad()
     def _draw(self, dice: list[torch.Generator]) -> Float[Tensor, "patch channel *space"]:
-        patches = self._source.alone(dice).cpu()
+        patches = self.source.alone(dice).cpu()
         patches[:, -1] = torch.where(patches[:, -1] > 0, 1.0, -1.0)
         return patches
 
