@@ -24,10 +24,15 @@ from willis.server.hub.templates import render
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-EXAMPLE: dict[str, str | int] = {"hub": "/srv/willis/hub", "port": 8443, "image": "localhost/willis"}
+EXAMPLE: dict[str, str | int | tuple[int, int]] = {
+    "hub": "/srv/willis/hub",
+    "port": 8443,
+    "collection_ports": (8444, 8445),
+    "image": "localhost/willis",
+}
 COMPOSE = {
     service: yaml.safe_load((DEPLOY / room / "compose.yaml").read_text())["services"][service]
-    for service, room in (("hub", "coordinator"), ("site", "hospital"))
+    for service, room in (("hub", "coordinator"), ("serving", "coordinator"), ("site", "hospital"))
 }
 
 
@@ -124,6 +129,7 @@ def test_a_hospital_publishes_no_port_and_its_cohort_is_never_written():
     assert not {"ports", "expose"} & set(COMPOSE["site"])
     assert COMPOSE["site"]["volumes"][1].endswith(":${COHORT_FOLDER}:ro")
     assert COMPOSE["hub"]["ports"] == [f"{EXAMPLE['port']}:{EXAMPLE['port']}"]
+    assert COMPOSE["serving"]["ports"] == ["8444:8444", "8445:8445"]
 
 
 def test_dollars_in_paths_are_not_taken_for_variables():
@@ -150,7 +156,8 @@ def test_both_images_run_as_the_user_of_the_compose_files():
     found = stages()
     assert list(found)[-1] == "site"  # what is built where no target is named
     for service in COMPOSE:
-        assert re.findall(r"^USER (.*)$", found[service], re.M) == ["10001:10001"]
+        stage = "hub" if service == "serving" else service  # the hub's image, another command
+        assert re.findall(r"^USER (.*)$", found[stage], re.M) == ["10001:10001"]
         assert COMPOSE[service]["image"] in (DEPLOY / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["willis"]' in found["willis"]
 

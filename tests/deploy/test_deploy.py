@@ -28,9 +28,9 @@ _spec.loader.exec_module(rendering)
 
 COMPOSE = {
     service: yaml.safe_load((DEPLOY / room / "compose.yaml").read_text())["services"][service]
-    for service, room in (("hub", "coordinator"), ("site", "hospital"))
+    for service, room in (("hub", "coordinator"), ("serving", "coordinator"), ("site", "hospital"))
 }
-UNITS = {"hub": "hub.service.jinja", "site": "site.service.jinja"}
+UNITS = {"hub": "hub.service.jinja", "serving": "serving.service.jinja", "site": "site.service.jinja"}
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
 )
@@ -48,7 +48,7 @@ def test_the_examples_are_what_the_templates_give(name):
     )
 
 
-def unit(tmp_path: Path, service: str, **values: str | int) -> Path:
+def unit(tmp_path: Path, service: str, **values: str | int | tuple[int, int]) -> Path:
     """Write a unit whose program exists here, as verify asks."""
     folder = rendering.EXAMPLE | {"willis": str(SCRIPTS / "willis")} | values
     file = tmp_path / f"willis-{service}.service"
@@ -91,8 +91,12 @@ def settings(text: str) -> dict[str, list[str]]:
     return found
 
 
-def test_only_a_port_that_needs_it_gets_a_capability(tmp_path):
-    low, high = (settings(unit(tmp_path, "hub", port=port).read_text()) for port in (443, 8443))
+@pytest.mark.parametrize("service", ["hub", "serving"])
+def test_only_a_port_that_needs_it_gets_a_capability(tmp_path, service):
+    low, high = (
+        settings(unit(tmp_path, service, port=port, collection_ports=(8444, port)).read_text())
+        for port in (443, 8443)
+    )
     assert low["AmbientCapabilities"] == low["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE"]
     assert low["PrivateUsers"] == ["no"]  # a capability inside a user namespace opens no port of the host
     assert high["AmbientCapabilities"] == high["CapabilityBoundingSet"] == [""]

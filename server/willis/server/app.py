@@ -8,6 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from willis.server.publishing import publish
 from willis.server.rounds import run_rounds
+from willis.server.signing import sign_as_hub
 from willis.shared.errors import StudyError, WillisError
 from willis.shared.lock import held_alone
 from willis.shared.recipes.catalogue import recipe_of
@@ -25,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
         study: Path of the study's TOML.
         run: The run's folder.
         resume: Continue the run in the folder.
-        publish: Make ``release/`` in the run's folder after the last round.
+        publish: Make ``release/`` in the run's folder after the last round, signed where a hub has the run.
 
     Raises:
         StudyError: The configuration names no study, or no run.
@@ -57,6 +58,7 @@ def _run(grid: Grid, folder: Path, config: UserConfig) -> None:
         )
         if config.get("publish", False):
             publish(folder, study)
+            sign_as_hub(folder)
     except WillisError as fault:
         write_whole(failure, json.dumps({"code": fault.code, "message": str(fault)}).encode())
         raise

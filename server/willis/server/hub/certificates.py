@@ -65,32 +65,37 @@ def make_server_certificate(authority: tuple[Path, Path], server: tuple[Path, Pa
     Raises:
         StateError: The authority cannot be read, or the files cannot be written.
     """
-    key_file, certificate_file = authority
-    try:
-        signer = load_pem_private_key(key_file.read_bytes(), None)
-        issuer = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-    except (OSError, ValueError) as fault:
-        raise StateError(f"cannot read the hub's authority in {key_file.parent}: restore it") from fault
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    signer, issuer = _read_authority(authority)
     key = ec.generate_private_key(ec.SECP256R1())
-    public, theirs = key.public_key(), issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-    builder = (
-        _builder(name, issuer.subject, days=SERVER_DAYS)
-        .public_key(public)
-        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(theirs.value), critical=False
-        )
-    )
+    builder = _leaf(
+        key, name, issuer=issuer, days=SERVER_DAYS, use=ExtendedKeyUsageOID.SERVER_AUTH
+    ).add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
     # A crash between the two leaves a pair that does not fit, which `is_due` sees.
     certificate = builder.sign(signer, SHA256()).public_bytes(Encoding.PEM)
     write_whole(server[1], certificate)
     write_whole(server[0], _pem(key), private=True)
+
+
+def make_client_certificate(authority: tuple[Path, Path], *, name: str, days: int) -> tuple[bytes, bytes]:
+    """Make a key and a certificate for somebody who calls the hub; it is good for nothing else.
+
+    Args:
+        authority: Its key and its certificate.
+        name: Of the caller.
+        days: Until it ends.
+
+    Returns:
+        Certificate and private key, PEM.
+
+    Raises:
+        StateError: The authority cannot be read.
+    """
+    signer, issuer = _read_authority(authority)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = _leaf(key, subject, issuer=issuer, days=days, use=ExtendedKeyUsageOID.CLIENT_AUTH)
+    return builder.sign(signer, SHA256()).public_bytes(Encoding.PEM), _pem(key)
 
 
 def is_due(server: tuple[Path, Path], *, host: str) -> bool:
@@ -110,6 +115,40 @@ def is_due(server: tuple[Path, Path], *, host: str) -> bool:
         certificate.public_key() != key.public_key()
         or certificate.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEWED_BEFORE_DAYS)
         or list(names) != _names(host)
+    )
+
+
+def _read_authority(authority: tuple[Path, Path]) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key_file, certificate_file = authority
+    try:
+        signer = load_pem_private_key(key_file.read_bytes(), None)
+        issuer = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    except (OSError, ValueError) as fault:
+        raise StateError(f"cannot read the hub's authority in {key_file.parent}: restore it") from fault
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    return signer, issuer
+
+
+def _leaf(
+    key: ec.EllipticCurvePrivateKey,
+    subject: x509.Name,
+    *,
+    issuer: x509.Certificate,
+    days: int,
+    use: x509.ObjectIdentifier,
+) -> x509.CertificateBuilder:
+    """Return what a certificate of one party says, but for its names."""
+    public, theirs = key.public_key(), issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return (
+        _builder(subject, issuer.subject, days=days)
+        .public_key(public)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(theirs.value), critical=False
+        )
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from willis.server.hub.collection_command import invite, serve, uninvite
 from willis.shared.errors import StateError
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def hub() -> None:
     """The coordinator: kits, sites, runs, releases. It sees private sums and updates, never patients."""
 
 
+for _command in (serve, invite, uninvite):
+    hub.add_command(_command)
+
+
 @hub.command(epilog="Example: willis hub init hub --host hub.example.org --port 8443")
 @_hub
 @click.option("--host", required=True, help="Name or IPv4 address by which sites reach the hub.")
@@ -45,15 +50,17 @@ def init(folder: Path, *, host: str, port: int, listen: str, inner_port: int, as
     from willis.server.hub.folder import make_hub
     from willis.server.hub.kit import fingerprint
     from willis.server.hub.settings import HubSettings
+    from willis.server.signing import sign_older
     from willis.shared.settings import parse
 
     values = {"host": host, "port": port, "listen": listen, "inner_port": inner_port}
     made = make_hub(folder, parse(values, HubSettings, where="the hub's settings", error=StateError))
-    told = fingerprint(made.authority[1].read_bytes())
+    told, signed = fingerprint(made.authority[1].read_bytes()), sign_older(made.runs)
+    older = f"Releases that it signed now: {', '.join(signed)}\n" if signed else ""
     _say(
-        {"hub": str(made.path), "address": made.settings.address, "authority": told},
+        {"hub": str(made.path), "address": made.settings.address, "authority": told, "signed": signed},
         f"Hub in {made.path}, reached at {made.settings.address}.\nFingerprint of its authority: {told}\n"
-        f"Next: willis hub up {folder}",
+        f"{older}Next: willis hub up {folder}",
         as_json=as_json,
     )
 

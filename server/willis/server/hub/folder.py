@@ -13,18 +13,21 @@ from willis.server.hub.templates import render
 from willis.shared.bundle import write_bundle
 from willis.shared.errors import StateError
 from willis.shared.processes import script
+from willis.shared.release_signature import make_release_key
 from willis.shared.settings import read_toml
 from willis.shared.whole_file import make_folder, write_whole
 
 CONNECTION = "hub"
 IMAGE = "localhost/willis"
 USER = "willis"
-_FOLDERS = ("ca", "tls", "flwr", "sites", "runs", "logs", "units", "nginx")
+_FOLDERS = ("ca", "tls", "flwr", "sites", "collectors", "runs", "logs", "units", "nginx")
 _FIRST = (
     "superexec.secret",
     "nginx.conf",
     "compose.yaml",
     "bundle",
+    "release.key",
+    "release.pub",
 )  # of a killed `init`
 _UNFIT = frozenset("\"'$\\")
 
@@ -57,6 +60,16 @@ class HubFolder:
         return self.path / "superexec.secret"
 
     @property
+    def release_key(self) -> tuple[Path, Path]:
+        """Private and public half of the key that signs the hub's releases."""
+        return self.path / "release.key", self.path / "release.pub"
+
+    @property
+    def collectors(self) -> Path:
+        """Who was invited to collect releases."""
+        return self.path / "collectors"
+
+    @property
     def sites(self) -> Path:
         """Public keys of the registered sites, and the node that each of them is."""
         return self.path / "sites"
@@ -83,11 +96,12 @@ def make_hub(path: Path, settings: HubSettings) -> HubFolder:
         raise StateError(
             f"{str(path)!r} cannot be written into nginx.conf: use no quotes, $, \\ or control signs"
         )
-    hub = HubFolder(path, settings)
     if (path / "hub.toml").exists():
+        settings = settings.model_copy(update={"collection": open_hub(path).settings.collection})
         _check_same(open_hub(path), settings)
     elif path.exists() and not {one.name for one in path.iterdir()} <= {*_FOLDERS, *_FIRST}:
         raise StateError(f"{path} holds something that is no hub; name a folder that is new or empty")
+    hub = HubFolder(path, settings)
     for folder in (path, *(path / name for name in _FOLDERS)):
         make_folder(folder, mode=0o700)
         folder.chmod(0o700)
@@ -116,7 +130,7 @@ def open_hub(path: Path) -> HubFolder:
     if not (path / "hub.toml").exists():
         raise StateError(f"{path} is no hub: it has no hub.toml; make one with `willis hub init {path}`")
     hub = HubFolder(path, read_toml(path / "hub.toml", HubSettings, error=StateError))
-    for secret in (hub.authority[0], hub.server[0], hub.secret):
+    for secret in (hub.authority[0], hub.server[0], hub.secret, hub.release_key[0]):
         if secret.exists() and stat.S_IMODE(secret.stat().st_mode) & 0o077:
             raise StateError(f"others than its owner may open {secret}: chmod 600 it")
     return hub
@@ -127,6 +141,7 @@ def write_derived(hub: HubFolder) -> None:
     settings, path = hub.settings, hub.path
     if certificates.is_due(hub.server, host=settings.host):
         certificates.make_server_certificate(hub.authority, hub.server, host=settings.host)
+    make_release_key(*hub.release_key)  # a hub of an older Willis has none yet
     as_root = os.geteuid() == 0
     nginx = render("nginx.conf.jinja", hub=str(path), settings=settings, as_root=as_root)
     values = {
@@ -134,10 +149,13 @@ def write_derived(hub: HubFolder) -> None:
         "willis": script("willis"),
         "user": USER,
         "port": settings.port,
+        "collection_ports": (settings.collection.port, settings.collection.certificate_port),
         "image": IMAGE,
     }
     write_whole(path / "nginx.conf", nginx.encode())
     write_whole(path / "units" / "willis-hub.service", render("hub.service.jinja", **values).encode())
+    serving = render("serving.service.jinja", **values)
+    write_whole(path / "units" / "willis-serving.service", serving.encode())
     write_whole(path / "compose.yaml", render("coordinator.compose.yaml.jinja", **values).encode())
     write_whole(path / "flwr" / "config.toml", _flower_config(hub).encode())
     write_bundle(path / "bundle")

@@ -10,6 +10,30 @@ from willis.shared.settings import Settings
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
 
 
+class CollectionSettings(Settings):
+    """What ``willis hub serve`` lets collectors do.
+
+    Attributes:
+        port: For those who show a token (TLS).
+        certificate_port: For those who show a client certificate (mutual TLS).
+        most_pairs: In one draw.
+        most_bytes: Of one stream; a fetch goes on in the next.
+        calls_a_minute: Of one collector.
+        streams_a_collector: Fetches and draws of one collector at once.
+        streams: Fetches and draws of all at once.
+        stall_s: A stream whose reader takes nothing for that long is ended, seconds.
+    """
+
+    port: int = Field(default=8444, ge=1, le=65535)
+    certificate_port: int = Field(default=8445, ge=1, le=65535)
+    most_pairs: int = Field(default=100_000, ge=1, le=10_000_000)
+    most_bytes: int = Field(default=8 << 30, ge=1 << 20)
+    calls_a_minute: int = Field(default=120, ge=1)
+    streams_a_collector: int = Field(default=4, ge=1)
+    streams: int = Field(default=32, ge=1, le=256)
+    stall_s: float = Field(default=120.0, gt=0)
+
+
 class HubSettings(Settings):
     """Where a hub is reached, and where its own programs meet.
 
@@ -18,17 +42,25 @@ class HubSettings(Settings):
         port: The one port that sites connect to; nginx listens there.
         listen: Address of this machine that nginx listens on.
         inner_port: Port of the loopback where Flower's SuperLink listens; nobody outside reaches it.
+        collection: What collectors of releases may do.
     """
 
     host: Host
     port: int = Field(default=443, ge=1, le=65535)
     listen: IPv4Address = IPv4Address("0.0.0.0")
     inner_port: int = Field(default=18443, ge=1024, le=65535)
+    collection: CollectionSettings = CollectionSettings()
 
     @model_validator(mode="after")
-    def _two_ports(self) -> "HubSettings":
+    def _ports_apart(self) -> "HubSettings":
         if self.port == self.inner_port:
             raise ValueError(f"port and inner_port must differ, got {self.port} for both")
+        ports = self.port, self.inner_port, self.collection.port, self.collection.certificate_port
+        if len(set(ports)) < len(ports):
+            raise ValueError(
+                "port, inner_port, collection.port and collection.certificate_port must differ, got "
+                f"{', '.join(map(str, ports))}"
+            )
         return self
 
     @property
