@@ -102,7 +102,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         found = {key: value or "" for key, value in attrs}
         self.tags.append((tag, found))
-        if tag not in ("meta", "img", "link", "br"):
+        if tag not in ("meta", "img", "link", "br", "source", "input"):
             self._open.append(tag)
         if tag == "table":
             self._lines, self._numbers = self.tables[found["id"]], self.exact[found["id"]] = [], []
@@ -118,7 +118,7 @@ class Page(HTMLParser):
         assert self._open.pop() == tag, f"</{tag}> closes another tag"
 
     def handle_data(self, data):
-        self.words += data if "style" not in self._open else ""
+        self.words += data if not {"style", "script"} & set(self._open) else ""
         if "td" in self._open or "th" in self._open:
             self._lines[-1][-1] += data
 

@@ -9,15 +9,26 @@ from typing import Literal
 
 import torch
 
+from willis.shared.export.bids import write_bids
+from willis.shared.export.contrast import Suffix
 from willis.shared.export.nnunet import write_nnunet
 from willis.shared.export.npz import write_npz
+from willis.shared.export.png import write_png
 from willis.shared.networks.build import choose_device
 from willis.shared.patch import LabelledPatches
+from willis.shared.prior.families import Family
 from willis.shared.recipes.contract import Sampler
 from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.release import GeneratorRelease
 
 MOST_PATCHES = 10_000_000
+
+# The contrast in which most people see what a family draws; BIDS has no name for one that is not known.
+_SUFFIXES: dict[Family, Suffix] = {
+    Family.VESSELS: "angio",
+    Family.LESIONS: "FLAIR",
+    Family.ORGAN: "T1w",
+}
 
 
 def draw_pairs(
@@ -49,7 +60,7 @@ def draw_pairs(
         ValueError: ``n``, ``seed`` or ``batch`` is out of its range.
         Unreachable: CUDA is asked for and there is none.
     """
-    _check(n, seed, batch)
+    check_draw(n=n, seed=seed, batch=batch)
     patches = torch.empty((n, release.study.patch.n_channels, *release.study.patch.size))
     done = 0
     for some in _counted(stream_pairs(release, n=n, seed=seed, batch=batch, device=device), progress):
@@ -66,7 +77,7 @@ def stream_pairs(
     Raises:
         ValueError: At once, as :func:`draw_pairs`.
     """
-    _check(n, seed, batch)
+    check_draw(n=n, seed=seed, batch=batch)
     chosen = choose_device(device, "device")
     sampler = release.sampler()
     if isinstance(sampler, NetworkSampler):
@@ -80,18 +91,26 @@ def export_pairs(
     *,
     n: int,
     seed: int,
-    form: Literal["nnunet", "npz"],
+    form: Literal["nnunet", "bids", "npz", "png"],
     batch: int = 64,
     device: str = "auto",
     progress: Callable[[int], None] | None = None,
+    png_bits: Literal[8, 16] = 8,
+    bids_suffix: Suffix | None = None,
 ) -> Path:
     """Draw the patches of :func:`draw_pairs` into files, with the privacy figure beside them.
 
+    Args:
+        png_bits: Of a pixel (``png``).
+        bids_suffix: The images' contrast (``bids``); None takes angio for vessels, FLAIR for lesions and
+            T1w for organs.
+
     Returns:
-        The data set's folder (``nnunet``), or the file (``npz``).
+        The data set's folder (``nnunet``, ``bids``, ``png``), or the file (``npz``).
 
     Raises:
         ValueError: As :func:`draw_pairs`.
+        ReleaseError: Pictures (``png``) of a release that draws volumes are asked for.
         StateError: The folder is not empty or cannot be written; nothing is left there.
     """
     study = release.study
@@ -102,12 +121,27 @@ def export_pairs(
         "release": release.digest,
         "study_digest": study.digest(),
     }
-    if form == "npz":
-        return write_npz(batches, folder, n=n, spec=study.patch, about=about)
     foreground = study.prior.family.value
-    return write_nnunet(
-        batches, folder, spec=study.patch, name=study.name, foreground=foreground, about=about
-    )
+    match form:
+        case "npz":
+            return write_npz(batches, folder, n=n, spec=study.patch, about=about)
+        case "png":
+            return write_png(batches, folder, spec=study.patch, about=about, bits=png_bits)
+        case "bids":
+            suffix = bids_suffix or _SUFFIXES[study.prior.family]
+            return write_bids(
+                batches,
+                folder,
+                spec=study.patch,
+                name=study.name,
+                foreground=foreground,
+                about=about,
+                suffix=suffix,
+            )
+        case "nnunet":
+            return write_nnunet(
+                batches, folder, spec=study.patch, name=study.name, foreground=foreground, about=about
+            )
 
 
 def _counted(
@@ -121,7 +155,8 @@ def _counted(
             progress(done)
 
 
-def _check(n: int, seed: int, batch: int) -> None:
+def check_draw(*, n: int, seed: int, batch: int = 1) -> None:
+    """Raise ``ValueError`` unless numbers are such as :func:`draw_pairs` takes."""
     if not 1 <= n <= MOST_PATCHES:
         raise ValueError(f"n must be 1 to {MOST_PATCHES}, got {n}")
     if not seed >= 0:

@@ -1,0 +1,186 @@
+"""Every way to a pair gives the patch that ``draw_pairs`` gives: one by one, in batches, by workers."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from harness.made_release import study_of, write
+from torch.utils.data import DataLoader
+
+from willis.shared import pair_forms, synthetic_pairs
+from willis.shared.errors import ReleaseError, Unreachable
+from willis.shared.networks.build import build_generator
+from willis.shared.networks.start import arrays_of
+from willis.shared.release import GeneratorRelease
+from willis.shared.synthesis import draw_pairs
+from willis.shared.synthetic_pairs import SyntheticPairs
+
+N = 70  # a block of 64 and a part of the next
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> GeneratorRelease:
+    arrays = {name: 3 * value for name, value in arrays_of(build_generator(study_of())).items()}
+    return write(tmp_path_factory.mktemp("pairs") / "release", arrays=arrays)
+
+
+@pytest.fixture(scope="module")
+def drawn(release) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of the same seed, from ``draw_pairs``."""
+    patches = draw_pairs(release, n=N, seed=7, device="cpu")
+    labels = (patches[:, -1:] > 0).float()
+    assert 0 < float(labels.mean()) < 1
+    return patches[:, :-1], labels
+
+
+def assert_same(pairs, numbers, drawn) -> None:
+    """Compare pairs with the drawn ones of these numbers."""
+    for (image, label), number in zip(pairs, numbers, strict=True):
+        assert torch.equal(image, drawn[0][number])
+        assert torch.equal(label, drawn[1][number])
+
+
+def assert_same_batches(loader, drawn) -> None:
+    """Compare what a loader gives in order with all that was drawn."""
+    images, labels = zip(*loader, strict=True)
+    assert torch.equal(torch.cat(images), drawn[0])
+    assert torch.equal(torch.cat(labels), drawn[1])
+
+
+def test_one_by_one_in_any_order(release, drawn):
+    pairs = SyntheticPairs(release, n=N, seed=7)
+    numbers = np.random.default_rng(0).permutation(N)
+    assert len(pairs) == N
+    assert_same([pairs[number] for number in numbers], numbers, drawn)
+
+
+@pytest.mark.parametrize("memory_mib", [0, 0.01, 256])
+def test_batched_in_any_order(release, drawn, memory_mib):
+    pairs = SyntheticPairs(release, n=N, seed=7, memory_mib=memory_mib)
+    numbers = np.random.default_rng(1).permutation(N).tolist()
+    for first in range(0, N, 9):
+        batch = numbers[first : first + 9]
+        assert_same(pairs.__getitems__(batch), batch, drawn)
+
+
+def test_a_folder_is_a_release_and_a_smaller_n_the_start_of_the_series(release, drawn):
+    for folder in (release.folder, str(release.folder)):
+        assert_same(SyntheticPairs(folder, n=5, seed=7), range(5), drawn)
+
+
+def test_numbers_from_the_end_and_beyond(release, drawn):
+    pairs = SyntheticPairs(release, n=N, seed=7)
+    assert_same([pairs[-1], pairs[-N], pairs[np.int64(3)]], [N - 1, 0, 3], drawn)
+    for beyond in (N, -N - 1):
+        with pytest.raises(IndexError, match=f"pair {beyond} of 70: numbers go from -70 to 69"):
+            pairs[beyond]
+    with pytest.raises(IndexError):
+        pairs.__getitems__([0, N])
+    with pytest.raises(TypeError):
+        pairs["3"]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_pair_that_is_changed_does_not_change_the_next(release, drawn):
+    pairs = SyntheticPairs(release, n=N, seed=7)
+    image, label = pairs[2]
+    image.zero_()
+    label.zero_()
+    assert_same([pairs[2]], [2], drawn)
+
+
+@pytest.mark.parametrize(("workers", "batch"), [(0, 16), (1, 64), (2, 16), (2, 64), (3, 7)])
+def test_any_number_of_forked_workers_gives_the_same(release, drawn, workers, batch):
+    pairs = SyntheticPairs(release, n=N, seed=7)
+    pairs[0]  # what the process has drawn so far goes with it
+    context = "fork" if workers else None
+    loader = DataLoader(pairs, batch_size=batch, num_workers=workers, multiprocessing_context=context)
+    assert_same_batches(loader, drawn)
+
+
+def test_spawned_workers_give_the_same(release, drawn):
+    pairs = SyntheticPairs(release.folder, n=N, seed=7)
+    loader = DataLoader(pairs, batch_size=32, num_workers=2, multiprocessing_context="spawn")
+    assert_same_batches(loader, drawn)
+
+
+def test_what_is_pickled_is_the_release_and_not_what_was_drawn(release, drawn):
+    pairs = SyntheticPairs(release, n=N, seed=7)
+    before = len(pickle.dumps(pairs))
+    pairs.__getitems__(range(N))
+    assert len(pickle.dumps(pairs)) == before
+    assert_same(pickle.loads(pickle.dumps(pairs)), range(N), drawn)
+
+
+def test_a_shuffling_loader_draws_from_the_same_pairs(release, drawn):
+    dice = torch.Generator().manual_seed(3)
+    pairs = SyntheticPairs(release, n=N, seed=7)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(3))
+    loader = DataLoader(pairs, batch_size=N, sampler=order.tolist(), generator=dice)
+    assert_same_batches(loader, (drawn[0][order], drawn[1][order]))
+
+
+def test_a_transform_gets_every_pair(release, drawn):
+    pairs = SyntheticPairs(release, n=3, seed=7, transform=lambda pair: (-pair[0], 1 - pair[1]))
+    assert_same(pairs, range(3), (-drawn[0], 1 - drawn[1]))
+
+
+def test_the_privacy_figure_is_the_releases(release):
+    pairs = SyntheticPairs(release, n=10_000_000, seed=0)
+    assert pairs.spent.sentence() == release.spent.sentence()
+    assert pairs.block == 64
+    assert len(pairs) == 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n": 0}, "n must be 1 to 10000000, got 0"),
+        ({"n": -3}, "got -3"),
+        ({"n": 10_000_001}, "got 10000001"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"memory_mib": -1}, "memory_mib must be at least 0, got -1"),
+        ({"memory_mib": float("nan")}, "got nan"),
+        ({"form": "numpy"}, 'form must be "tensor", "monai" or "torchio", got \'numpy\''),
+    ],
+)
+def test_bad_values_are_told(release, changed, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticPairs(release, **({"n": 1, "seed": 0} | changed))
+
+
+def test_no_release(tmp_path):
+    with pytest.raises(ReleaseError, match="there is no such folder"):
+        SyntheticPairs(tmp_path / "nothing", n=1, seed=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there(release):
+    with pytest.raises(Unreachable, match='device is "cuda"'):
+        SyntheticPairs(release, n=1, seed=0, device="cuda")
+
+
+def test_torchio_that_is_not_installed(release, monkeypatch):
+    monkeypatch.setattr(pair_forms.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Unreachable, match="torchio is not installed; run: pip install"):
+        SyntheticPairs(release, n=1, seed=0, form="torchio")
+
+
+def test_a_forked_worker_says_why_it_cannot_draw_on_cuda(release, monkeypatch):
+    monkeypatch.setattr(synthetic_pairs, "choose_device", lambda wish, asked_by: torch.device(wish))
+    pairs = SyntheticPairs(release, n=1, seed=0, device="cuda")
+    monkeypatch.setattr(synthetic_pairs.os, "getpid", lambda: -1)
+    with pytest.raises(Unreachable, match='num_workers=0 or multiprocessing_context="spawn"'):
+        pairs[0]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_spawned_workers_draw_and_forked_ones_say_why_not(release):
+    pairs = SyntheticPairs(release, n=N, seed=7, device="cuda")
+    here = list(DataLoader(pairs, batch_size=32))
+    spawned = list(DataLoader(pairs, batch_size=32, num_workers=1, multiprocessing_context="spawn"))
+    for (image, label), (other_image, other_label) in zip(here, spawned, strict=True):
+        assert torch.equal(image, other_image)
+        assert torch.equal(label, other_label)
+    with pytest.raises(Unreachable, match="forked worker"):
+        list(DataLoader(pairs, batch_size=32, num_workers=1, multiprocessing_context="fork"))
