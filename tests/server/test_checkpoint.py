@@ -15,6 +15,7 @@ from willis.server.checkpoint import (
     latest_round,
     load,
     mend_metrics,
+    read_metrics,
     save,
 )
 from willis.shared.errors import StateError
@@ -176,6 +177,18 @@ def test_metrics_are_mended(tmp_path):
     mend_metrics(path, state(3).history)
     rows = [RoundRecord.model_validate_json(line) for line in path.read_text().splitlines()]
     assert rows == [record(1), record(2), record(3)]
+
+
+def test_rounds_merged_since_a_checkpoint_that_was_restored_are_told_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    missed = record(2).model_copy(update={"merged": False})
+    for one in (record(1), missed, record(2), record(3)):
+        add_metrics(path, one)
+    mend_metrics(path, state(2).history)
+    assert read_metrics(path) == (record(1), missed, record(2))
+    before = path.stat().st_ino
+    mend_metrics(path, state(2).history)
+    assert path.stat().st_ino == before, "what is whole is not written again"
 
 
 def test_metrics_that_cannot_be_written(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from willis.server import checkpoint as disk
 from willis.server.rounds import run_rounds
@@ -115,6 +116,8 @@ def test_resume_equals_no_interruption(tmp_path, after):
     assert digest(resumed.released) == digest(straight.released)
     assert [row["round"] for row in rows(tmp_path / "broken")] == [1, 2, 3, 4]
     assert [r.round for r in resumed.history] == [1, 2, 3, 4]
+    events = EventAccumulator(str(tmp_path / "broken" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("epsilon/east")] == [1, 2, 3, 4]
     assert resumed.run != straight.run
 
 

@@ -39,6 +39,7 @@ class RoundRecord(Settings):
         norms: L2 norm of every update that counted.
         spent: What every site that answered has paid so far.
         seconds: From asking to merging.
+        ended: When, by the coordinator's clock: seconds since 1970 in UTC; None in records before 0.6.
     """
 
     round: int = Field(ge=1)
@@ -49,6 +50,7 @@ class RoundRecord(Settings):
     norms: dict[str, float]
     spent: dict[str, PrivacySpent]
     seconds: float = Field(ge=0)
+    ended: float | None = Field(default=None, ge=0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -173,13 +175,45 @@ def add_metrics(path: Path, record: RoundRecord) -> None:
 
 
 def mend_metrics(path: Path, history: tuple[RoundRecord, ...]) -> None:
-    """Make ``metrics.jsonl`` whole after a crash: cut a torn last line, add merged rounds that it lacks."""
+    """Make ``metrics.jsonl`` tell what the checkpoint knows, each merged round once.
+
+    After a crash it cuts a torn last line and adds merged rounds that the file lacks. Where the checkpoint
+    is an earlier one, restored by hand, rounds merged since are dropped: they are run, and told, again.
+    """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    there = {row["round"] for row in map(json.loads, whole) if row["merged"]}
+    known, there, kept = {record.round for record in history}, set(), []
+    for line, row in ((line, json.loads(line)) for line in lines if line.endswith("\n")):
+        if not row["merged"] or row["round"] in known - there:
+            kept.append(line)
+            there |= {row["round"]} if row["merged"] else set()
     lacking = [record.model_dump_json() + "\n" for record in history if record.round not in there]
-    if lacking or len(whole) < len(lines):
-        write_whole(path, "".join([*whole, *lacking]).encode())
+    if [*kept, *lacking] != lines:
+        write_whole(path, "".join([*kept, *lacking]).encode())
+
+
+def read_metrics(path: Path) -> tuple[RoundRecord, ...]:
+    """Read the records of ``metrics.jsonl``; none where there is no file.
+
+    A last line without an end is still being written, and left aside.
+
+    Raises:
+        StateError: A line does not fit.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return tuple(
+        parse(_json(line, f"{path}, line {at}"), RoundRecord, where=f"{path}, line {at}", error=StateError)
+        for at, line in enumerate(lines, start=1)
+        if line.endswith("\n")
+    )
+
+
+def _json(text: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as fault:
+        raise StateError(
+            f"{where} is not valid JSON; restore it, or remove it to go on without it"
+        ) from fault
 
 
 def _path(folder: Path, number: int, ending: str) -> Path:

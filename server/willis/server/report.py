@@ -1,45 +1,39 @@
 """One offline page about a run: privacy spent, use gained, what it draws, what not to conclude.
 
 It reads a run's folder and says what is missing there. Every picture is of the release or of the public
-prior; nothing of a patient is on the page, and no subject's own score.
+prior; nothing of a patient is on the page, and no subject's own score. The page loads nothing: its only
+scripts are the viewer's, and the browser is told to run no other, by their digests.
 """
 
 import base64
-import io
-import json
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
-import matplotlib
-import numpy as np
-from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
-from matplotlib.ticker import MaxNLocator
-from numpy import ndarray
+from markupsafe import Markup
 
-from willis.server.checkpoint import RoundRecord
-from willis.shared.errors import StateError
+from willis.server.checkpoint import RoundRecord, read_metrics
+from willis.server.report_card import card_of
+from willis.server.report_figures import epsilon_chart, likeness_chart, score_chart
+from willis.server.report_ledger import ledger_rows, ledger_sites
+from willis.server.report_pictures import Samples, pictures_of
+from willis.server.report_volumes import ViewedVolume, viewed_volumes
+from willis.shared.likeness_rows import LikenessRows, read_likeness
 from willis.shared.metrics_sheet import ScoreSheet, read_scores
 from willis.shared.patch import LabelledPatches
 from willis.shared.prior_draws import draw_prior
 from willis.shared.privacy import PrivacySpent, PrivacyUnit
 from willis.shared.release import GeneratorRelease, read_release
-from willis.shared.settings import parse
 from willis.shared.study import Study, read_study
 from willis.shared.synthesis import draw_pairs
 from willis.shared.whole_file import check_place, write_whole
 
 _PAIRS = 16
-_MOST_ROUNDS = 200  # lines of the table of rounds
-_LEAST_SIDE = 96  # screen pixels of a picture's side
-_MARK = np.array([1.0, 0.45, 0.2])  # colour of a label
-_GREY = "#7d8793"  # legible on a light page and on a dark one
-_COLOURS = ("#2a9d8f", "#e76f51", "#5b8def", "#b07aa1", "#d9a21b", "#7f8c8d")
+_MOST_ROUNDS = 200  # lines of the tables of rounds
+_TEMPLATES = Path(__file__).with_name("templates")
+_NIIVUE = "niivue-0.69.0"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,12 +45,14 @@ class RunFindings:
         rounds: Every round that ended, merged or not.
         release: None where nothing is released yet.
         scores: None where nothing was judged yet.
+        likeness: None where nothing was compared with real patches.
     """
 
     study: Study
     rounds: tuple[RoundRecord, ...]
     release: GeneratorRelease | None
     scores: ScoreSheet | None
+    likeness: LikenessRows | None = None
 
     def spent(self) -> dict[str, PrivacySpent]:
         """Return what every site has paid: as released, else as of its last answer."""
@@ -77,16 +73,17 @@ def read_run(run: Path) -> RunFindings:
     """Read a run's folder; only ``study.toml`` must be there.
 
     Raises:
-        StateError: ``metrics.jsonl`` or ``scores.json`` does not fit.
+        StateError: ``metrics.jsonl``, ``scores.json`` or ``likeness.json`` does not fit.
         StudyError: ``study.toml`` is missing or does not fit.
         ReleaseError: The release is damaged.
     """
-    release, scores = run / "release", run / "scores.json"
+    release, scores, likeness = run / "release", run / "scores.json", run / "likeness.json"
     return RunFindings(
         study=read_study(run / "study.toml"),
-        rounds=_read_rounds(run / "metrics.jsonl"),
+        rounds=read_metrics(run / "metrics.jsonl"),
         release=read_release(release) if release.exists() else None,
         scores=read_scores(scores) if scores.exists() else None,
+        likeness=read_likeness(likeness) if likeness.exists() else None,
     )
 
 
@@ -113,145 +110,87 @@ def write_report(run: Path, out: Path) -> RunFindings:
 def render(found: RunFindings) -> str:
     """Return the page: one HTML file without a link to anything outside it."""
     plan, release = found.study.privacy, found.release
-    spent = found.spent()
     budget = f"epsilon {plan.epsilon:g} at delta {plan.delta:g}, unit {plan.unit.value}, "
+    drawn = _drawn(found)
     pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return pages.get_template("report.html.jinja").render(
         study=found.study,
         run=release.sheet.run if release else "",
         merged=max((record.round for record in found.rounds if record.merged), default=0),
         network=release.spent if release else None,
-        spent=spent,
+        spent=found.spent(),
         patch_unit=plan.unit is PrivacyUnit.PATCH,
         budget=f"{budget}neighbours {plan.relation.value}",
         rounds=found.rounds[-_MOST_ROUNDS:],
+        ledger=ledger_rows(found.rounds, plan)[-_MOST_ROUNDS:],
+        ledger_sites=ledger_sites(found.rounds),
         left_out=max(0, len(found.rounds) - _MOST_ROUNDS),
         release=release,
         scores=found.scores,
         of_this_release=found.scores_are_of_the_release(),
-        samples=_samples(found),
-        figures={"epsilon": _epsilon_figure(found), "scores": _score_figure(found.scores)},
+        way=_way(found.scores),
+        likeness=found.likeness,
+        samples=_samples(found, drawn),
+        **_viewer(found, drawn),
+        charts={
+            "epsilon": epsilon_chart(found.rounds, plan),
+            "scores": score_chart(found.scores),
+            "likeness": likeness_chart(found.likeness),
+        },
+        card=card_of(release.folder) if release else Markup(""),
         version=version("willis"),
     )
 
 
-def _read_rounds(path: Path) -> tuple[RoundRecord, ...]:
-    """Read the records; a last line without an end is still being written, and left aside."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return tuple(
-        parse(_json(line, f"{path}, line {at}"), RoundRecord, where=f"{path}, line {at}", error=StateError)
-        for at, line in enumerate(lines, start=1)
-        if line.endswith("\n")
-    )
+def _drawn(found: RunFindings) -> LabelledPatches | None:
+    if found.release is None:
+        return None
+    return draw_pairs(found.release, n=_PAIRS, seed=found.study.seed, device="cpu")
 
 
-def _json(text: str, where: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError as fault:
-        raise StateError(
-            f"{where} is not valid JSON; restore it, or remove it to go on without it"
-        ) from fault
-
-
-def _samples(found: RunFindings) -> list[tuple[str, str, list[str]]]:
-    """Title, note and pictures of what the release draws, and of what the prior does."""
+def _samples(found: RunFindings, drawn: LabelledPatches | None) -> list[Samples]:
+    """What the release draws, and what the prior does."""
     study, samples = found.study, []
-    if found.release is not None:
-        drawn = draw_pairs(found.release, n=_PAIRS, seed=study.seed, device="cpu")
+    if drawn is not None:
         note = f"Drawn from the release with seed {study.seed}, the first {_PAIRS}, not selected."
-        samples.append(("Synthetic", note, _pictures(drawn)))
+        samples.append(Samples("Synthetic", note, pictures_of(drawn)))
     prior = draw_prior(study, _PAIRS, purpose="report")
     note = f"Drawn from the study's public procedural prior, {study.prior.family.value}. It costs epsilon 0."
-    return [*samples, ("Prior", note, _pictures(prior))]
+    return [*samples, Samples("Prior", note, pictures_of(prior))]
 
 
-def _pictures(patches: LabelledPatches) -> list[str]:
-    if patches.ndim == 5:  # the middle slice along the first axis
-        patches = patches[:, :, patches.shape[2] // 2]
-    return [_picture(patch) for patch in patches.numpy()]
+def _way(scores: ScoreSheet | None) -> float | None:
+    """Return how far the synthetic row's Dice is from the prior's (0) to the real row's (1).
+
+    None where a row lacks, or the ceiling is not above the floor.
+    """
+    dice = {row.name: row.dice for row in scores.rows} if scores is not None else {}
+    if not {"real", "synthetic", "prior"} <= dice.keys() or dice["real"] <= dice["prior"]:
+        return None
+    return (dice["synthetic"] - dice["prior"]) / (dice["real"] - dice["prior"])
 
 
-def _picture(patch: Float[ndarray, "channel row col"]) -> str:
-    """One pair as a PNG, pixels enlarged: the image, and the image with its label in colour."""
-    channels = patch[:3] if len(patch) == 4 else patch[[0, 0, 0]]
-    image = (np.moveaxis(channels, 0, -1) + 1) / 2
-    marked = np.where(patch[-1, ..., None] > 0, 0.35 * image + 0.65 * _MARK, image)
-    gap = np.ones((len(image), 1, 3)) / 2
-    factor = -(-_LEAST_SIDE // min(image.shape[:2]))
-    pair = np.hstack([image, gap, marked]).repeat(factor, axis=0).repeat(factor, axis=1)
-    data = io.BytesIO()
-    imsave(data, np.clip(pair, 0, 1), format="png")
-    return _uri("image/png", data.getvalue())
+def _viewer(found: RunFindings, drawn: LabelledPatches | None) -> dict[str, object]:
+    """What the template needs for the viewer: volumes, scripts, and the digests of these scripts."""
+    volumes: tuple[ViewedVolume, ...] = ()
+    if drawn is not None:
+        volumes = viewed_volumes(drawn, found.study.patch, title="Synthetic")
+    scripts = [_script(name) for name in (f"{_NIIVUE}.umd.js", "report-viewer.js") if volumes]
+    return {
+        "volumes": [asdict(volume) for volume in volumes],
+        "scripts": scripts,
+        "digests": [_digest(script) for script in scripts],
+        "viewer_licence": (_TEMPLATES / f"{_NIIVUE}.LICENSE.txt").read_text(encoding="utf-8"),
+    }
 
 
-def _epsilon_figure(found: RunFindings) -> str:
-    """What each site had spent after each round; empty where no site has told."""
-    sites = sorted({site for record in found.rounds for site in record.spent})
-    if not sites:
-        return ""
-    plan = found.study.privacy
-    figure, axes = _figure(height=3.6)
-    for at, site in enumerate(sites):
-        points = [
-            (record.round, record.spent[site].epsilon) for record in found.rounds if site in record.spent
-        ]
-        width = 1.5 + 2.5 * (len(sites) - 1 - at) / len(sites)  # equal curves lie on one another: all show
-        style = {"color": _COLOURS[at % len(_COLOURS)], "linewidth": width, "marker": "o"}
-        axes.plot(*zip(*points, strict=True), markersize=2 * width, label=site, **style)
-    axes.axhline(plan.epsilon, color=_GREY, linestyle="--", linewidth=1.2)
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("round", color=_GREY)
-    axes.set_ylabel(
-        f"epsilon at delta {plan.delta:g}\nunit {plan.unit.value}, {plan.relation.value}", color=_GREY
-    )
-    if len(sites) <= 12:
-        axes.legend(frameon=False, labelcolor=_GREY, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _svg(figure)
+def _script(name: str) -> Markup:
+    """Read a script of the page; none of a run's values is in it."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def _score_figure(scores: ScoreSheet | None) -> str:
-    """Dice of each row as a bar with its interval; empty where nothing was judged."""
-    if scores is None:
-        return ""
-    rows = scores.rows[::-1]
-    figure, axes = _figure(height=0.9 + 0.42 * len(rows))
-    axes.barh([row.name for row in rows], [row.dice for row in rows], color=_COLOURS[0], height=0.55)
-    for at, row in enumerate(rows):
-        axes.plot(row.dice_interval, (at, at), color=_COLOURS[1], linewidth=3, solid_capstyle="round")
-        axes.text(
-            max(row.dice, row.dice_interval[1]) + 0.015, at, f"{row.dice:.3f}", va="center", color=_GREY
-        )
-    axes.set_xlim(0, 1.08)
-    axes.set_xticks(np.linspace(0, 1, 6))
-    axes.set_xlabel("Dice", color=_GREY)
-    return _svg(figure)
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.6, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    axes.tick_params(colors=_GREY)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_GREY)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an SVG, transparent, without a date: the same bytes for the same run."""
-    data = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "willis"}):
-        figure.savefig(data, format="svg", transparent=True, metadata={"Date": None})
-    return _uri("image/svg+xml", data.getvalue())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def _digest(script: str) -> str:
+    """Return what a Content-Security-Policy calls a script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -22,6 +22,7 @@ from willis.server.plain_asking import PlainAsking
 from willis.server.protocols import Pooled, RoundProtocol, protocol_of
 from willis.server.roll_call import RollCall
 from willis.server.secure_asking import SecureAsking
+from willis.server.tracking import begin_events
 from willis.shared.errors import BudgetExhausted, QuorumMissed
 from willis.shared.study import Study
 from willis.shared.update import Arrays, RoundOrder, norm
@@ -46,7 +47,8 @@ def run_rounds(
     Args:
         grid: The network, or a grid in process.
         study: The protocol.
-        folder: The run's folder; ``metrics.jsonl``, and ``server/`` for checkpoints and spending.
+        folder: The run's folder; ``metrics.jsonl``, ``tensorboard/``, and ``server/`` for checkpoints and
+            spending.
         initial: The model before the first round: its recipe's start.
         resume: Continue the run in the folder; the result is that of a run never interrupted.
         on_round: Called with every round's record, once it is on disk.
@@ -61,6 +63,7 @@ def run_rounds(
     """
     state = disk.begin(folder / "server", study, initial, resume=resume)
     disk.mend_metrics(folder / "metrics.jsonl", state.history)
+    events = begin_events(folder)
     book = SpendingBook(folder / "server" / "spending.jsonl")
     roll = RollCall(grid, study)
     protocol = protocol_of(study)
@@ -73,6 +76,7 @@ def run_rounds(
             state = _advance(state, protocol, ballot, record)
             disk.save(folder / "server", state)
         disk.add_metrics(folder / "metrics.jsonl", record)
+        events.add(record)
         if on_round is not None:
             on_round(record)
         if not record.merged:
@@ -131,6 +135,7 @@ def _ask_all(
         norms={site: norm(arrays) for site, arrays in sorted(ballot.sound.items()) if arrays},
         spent=dict(sorted(ballot.spent.items())),
         seconds=time.monotonic() - started,
+        ended=time.time(),
     )
     return record, ballot
 

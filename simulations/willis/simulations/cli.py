@@ -46,8 +46,8 @@ def simulate(
 ) -> None:
     """Train a study's private generator over many hospitals on this machine, and judge it.
 
-    Leaves in --out: study.toml, sites/, server/, release/, synthetic/, scores.json, metrics.jsonl and
-    report.html.
+    Leaves in --out: study.toml, sites/, server/, release/, synthetic/, scores.json, likeness.json,
+    metrics.jsonl, tensorboard/ and report.html.
 
     \b
     Example: willis simulate simulations/studies/demo.toml --virtual 4 --out runs/demo
@@ -185,7 +185,7 @@ def list_benches() -> None:
     Example: willis bench list
     """
     for name, command in run_bench.commands.items():
-        click.echo(f"{name:<14} {command.get_short_help_str(90)}")
+        click.echo(f"{name:<18} {command.get_short_help_str(90)}")
 
 
 @bench.group("run")
@@ -221,6 +221,19 @@ def run_intake(*, quick: bool, out: Path | None, as_json: bool) -> None:
     Example: willis bench run intake --quick
     """
     _measure("intake", quick=quick, out=out, as_json=as_json)
+
+
+@run_bench.command("pairs-per-second")
+@click.option("--quick", is_flag=True, help="A narrow network, once: does it run, not how fast.")
+@click.option("--out", type=_PATH, help="A folder for the figures (.json and .md); printed alone otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run_pairs_per_second(*, quick: bool, out: Path | None, as_json: bool) -> None:
+    """Labelled pairs a second from a network, one by one beside batched.
+
+    \b
+    Example: willis bench run pairs-per-second --quick
+    """
+    _measure("pairs-per-second", quick=quick, out=out, as_json=as_json)
 
 
 @run_bench.command("traffic")

@@ -23,6 +23,7 @@ from willis.shared.study import Study, read_study
 from willis.shared.synthesis import export_pairs
 from willis.shared.update import Arrays
 from willis.simulations.hospitals import Hospitals, prepare, prepared, survey
+from willis.simulations.likeness_of_run import compare_likeness
 from willis.simulations.local_grid import LocalGrid
 from willis.simulations.process_engine import run_with_processes
 from willis.simulations.progress import Show
@@ -66,7 +67,7 @@ def simulate(
         1. Hospitals: cohorts, held-out subjects, patches (:mod:`~willis.simulations.hospitals`).
         2. Rounds, by the same two Flower apps in every engine.
         3. The release, and some pairs drawn from it.
-        4. U-nets on synthetic, prior and real patches, tested on held-out subjects.
+        4. U-nets on synthetic, prior and real patches, tested on held-out subjects; likeness to them.
         5. The report.
 
     Args:
@@ -101,18 +102,23 @@ def simulate(
         release = _released(out) or publish(out, study)
     if not (out / "synthetic").exists():
         export_pairs(release, out / "synthetic", n=_EXPORTED, seed=study.seed, form="nnunet")
-    scores = None
-    if evaluate:
-        judged = resume and (out / "scores.json").exists()
-        scores = read_scores(out / "scores.json") if judged else None
-        scores = scores or _judge(study, release, hospitals, out=out, show=show)
+    scores = _evaluate(release, hospitals, out=out, resume=resume, show=show) if evaluate else None
     write_report(out, out / "report.html")
     return Outcome(out, release, scores)
 
 
-def _judge(
-    study: Study, release: GeneratorRelease, hospitals: Hospitals, *, out: Path, show: Show
+def _evaluate(
+    release: GeneratorRelease, hospitals: Hospitals, *, out: Path, resume: bool, show: Show
 ) -> ScoreSheet:
+    judged = resume and (out / "scores.json").exists()
+    scores = read_scores(out / "scores.json") if judged else _judge(release, hospitals, out=out, show=show)
+    if not (judged and (out / "likeness.json").exists()):
+        _compare(release, hospitals, out=out, show=show)
+    return scores
+
+
+def _judge(release: GeneratorRelease, hospitals: Hospitals, *, out: Path, show: Show) -> ScoreSheet:
+    study = release.study
     with show.task("training and testing U-nets") as advance:
         done_of: dict[str, int] = {}
         steps = len(_ROWS) * study.use.seeds * study.use.unet_steps + len(hospitals.held_out)
@@ -130,6 +136,13 @@ def _judge(
             device=study.training.device,
             progress=progress,
         )
+
+
+def _compare(release: GeneratorRelease, hospitals: Hospitals, *, out: Path, show: Show) -> None:
+    with show.task("comparing synthetic and real patches"):
+        rows = compare_likeness(release, hospitals, out=out / "likeness.json")
+    if rows is None:
+        show.say(f"held-out subjects have too few patches to compare: no {out / 'likeness.json'}")
 
 
 def _check_free(study: Study, out: Path, *, resume: bool) -> None:

@@ -46,6 +46,23 @@ def test_the_numbers_of_the_rounds_are_those_of_the_records(pages):
         assert line[3:] == ["none", "none", f"{record.seconds:.1f}"]
 
 
+def test_the_ledger_tells_every_site_after_every_round(pages):
+    _, page = pages
+    assert page.tables["ledger"] == [
+        ["Round", "north", "south", "Merged"],
+        ["1", "1.11", "0.50", "yes"],
+        ["2", "2.22", "1.00", "yes"],
+        ["3", "3.33", "1.50", "yes"],
+        ["Budget", "8.00", "8.00", ""],
+    ]
+    assert "as in the agreed budget: epsilon 8 at delta 0.0001, unit subject, neighbours" in page.told()
+
+
+def test_the_way_from_the_floor_to_the_ceiling_is_told(pages):
+    # (0.74321 - 0.70987) / (0.81234 - 0.70987) = 0.03334 / 0.10247 = 0.3254
+    assert "From the floor to the ceiling, synthetic patches went 33 % of the way in Dice." in pages[1].told()
+
+
 def test_refusals_and_strangers_are_listed_by_code(tmp_path):
     run = make_run(tmp_path / "run", rounds=0, released=False, scored=False)
     changes = {"merged": False, "answered": (), "norms": {}, "spent": {}}
@@ -64,7 +81,8 @@ def test_an_epsilon_is_always_followed_by_delta_unit_and_relation(tmp_path, unit
     full = rf"epsilon [\d.]+ at delta 0.0001, unit {unit}, neighbours add-or-remove-one"
     patient, free = r"per patient epsilon \d+; over 4 patches", r"(costs?|at) epsilon 0\b(?!\.\d)"
     text, n = re.subn(full, "", page.told(), flags=re.IGNORECASE)
-    assert n == 5  # two sites, the budget twice, and the network or what the scores name
+    # Two sites, the budget three times, the network or what the scores name; the card: network and two sites.
+    assert n == (9 if released else 6)
     text, n = re.subn(patient, "", text)
     assert (n > 0) == (unit == "patch")
     assert not re.search(r"epsilon\W{0,4}\d", re.sub(free, "", text), re.IGNORECASE)

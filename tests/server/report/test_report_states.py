@@ -78,7 +78,7 @@ def test_a_recipe_without_a_network_is_told_with_its_protocol_and_what_its_figur
     assert page.tables["table-rounds"][1][2] == ("north, south" if secure else "north 4.56, south 0.5")
     if secure:
         assumed = f"(ASSUMING {assumption(read_study(tmp_path / 'run' / 'study.toml'))})"
-        assert told.count(assumed) == 3  # the network's figure and both sites'
+        assert told.count(assumed) == 6  # the network's figure and both sites', on the page and in its card
     assert ("ASSUMING" in told) == secure
     assert ("added up by secure aggregation: the coordinator saw their total alone" in told) == secure
     assert (

@@ -1,0 +1,74 @@
+"use strict";
+// The viewer of synthetic volumes. It reads the JSON block "volumes" of this page, and nothing else.
+(async () => {
+  const element = (id) => document.getElementById(id);
+  const failed = (why) => {
+    element("viewer-failed").hidden = false;
+    element("viewer-failed").textContent = why + " The pictures above show the same kind of pairs.";
+    element("viewer-box").hidden = true;
+  };
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
+  const volumes = JSON.parse(element("volumes").textContent);
+  const canvas = element("viewer-canvas");
+  if (!document.createElement("canvas").getContext("webgl2")) {
+    failed("This browser cannot draw volumes (it lacks WebGL 2).");
+    return;
+  }
+  const viewer = new niivue.Niivue({
+    backColor: [0, 0, 0, 1],
+    crosshairColor: [0.33, 0.78, 0.71, 0.6],
+    dragAndDropEnabled: false,
+    isOrientationTextVisible: false,
+    isNearestInterpolation: true,
+    loadingText: "",
+    logLevel: "error",
+    multiplanarForceRender: true,
+    show3Dcrosshair: false,
+  });
+  const kinds = { planes: viewer.sliceTypeMultiplanar, slice: viewer.sliceTypeAxial, body: viewer.sliceTypeRender };
+  let shown = volumes[0];
+
+  const place = () => {
+    const at = Number(element("viewer-slice").value) - 1;
+    const depth = viewer.volumes[0].dimsRAS[3];
+    viewer.scene.crosshairPos[2] = (at + 0.5) / depth;
+    viewer.drawScene();
+    element("viewer-told").textContent = shown.told[Math.min(at, shown.told.length - 1)];
+  };
+  const view = () => {
+    viewer.opts.crosshairWidth = element("viewer-view").value === "slice" ? 0 : 0.5;
+    viewer.setSliceType(kinds[element("viewer-view").value]);
+    element("viewer-slice").disabled = element("viewer-view").value === "body";
+  };
+  const label = () => viewer.setOpacity(1, element("viewer-label").checked ? 0.6 : 0);
+  const show = async () => {
+    shown = volumes[Number(element("viewer-volume").value)];
+    while (viewer.volumes.length) viewer.removeVolumeByIndex(viewer.volumes.length - 1);
+    const image = { url: "image.nii.gz", name: "image.nii.gz", buffer: bytes(shown.image), colormap: "gray" };
+    const marks = { url: "label.nii.gz", name: "label.nii.gz", buffer: bytes(shown.label), colormap: "willis" };
+    viewer.addVolume(await niivue.NVImage.loadFromUrl({ ...image, cal_min: 0, cal_max: 255 }));
+    viewer.addVolume(await niivue.NVImage.loadFromUrl({ ...marks, cal_min: 0, cal_max: 1, opacity: 0.6 }));
+    const slice = element("viewer-slice");
+    slice.max = viewer.volumes[0].dimsRAS[3];
+    slice.value = Math.ceil(slice.max / 2);
+    canvas.setAttribute("aria-label", shown.title + ": volume with its label in orange");
+    view();
+    label();
+    place();
+  };
+
+  try {
+    viewer.addColormap("willis", { R: [0, 255], G: [0, 115], B: [0, 51], A: [0, 255], I: [0, 255] });
+    await viewer.attachToCanvas(canvas);
+    element("viewer-view").value = shown.view;
+    await show();
+  } catch (fault) {
+    failed("The viewer could not start (" + fault.message + ").");
+    return;
+  }
+  element("viewer-volume").addEventListener("change", show);
+  element("viewer-view").addEventListener("change", view);
+  element("viewer-slice").addEventListener("input", place);
+  element("viewer-label").addEventListener("change", label);
+  document.documentElement.dataset.viewer = "ready";
+})();

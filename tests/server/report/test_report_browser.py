@@ -1,0 +1,159 @@
+"""The report opened from disk in headless Chromium, the network closed: it draws, and asks for nothing."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness.made_report import make_run, page_of
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)"
+)
+
+
+@dataclass
+class Opened:
+    """A page in the browser, and what went on in it."""
+
+    page: Any
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def canvas(self) -> np.ndarray:
+        """The pixels of the viewer."""
+        shot = self.page.locator("#viewer-canvas").screenshot()
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """Pages of a flat study and of one of volumes, on disk."""
+    folder, sizes = tmp_path_factory.mktemp("pages"), {"flat": "[32, 32]", "volumes": "[16, 32, 32]"}
+    for name, size in sizes.items():
+        html, _ = page_of(make_run(folder / f"run-{name}", size=size))
+        (folder / f"{name}.html").write_text(html)
+    return {name: folder / f"{name}.html" for name in sizes}
+
+
+def opened(browser: Any, file: Path, **options: Any) -> Opened:
+    """Open a page with everything but files refused, and wait for its viewer."""
+    context = browser.new_context(**{"viewport": {"width": 390, "height": 844}} | options)
+    found = Opened(context.new_page())
+    found.page.on("console", lambda message: found.said.append(f"{message.type}: {message.text}"))
+    found.page.on("pageerror", lambda error: found.said.append(f"error: {error}"))
+    found.page.on("request", lambda request: found.asked.append(request.url))
+    context.route("**/*", lambda route: route.continue_() if _own(route.request.url) else route.abort())
+    found.page.goto(file.as_uri())
+    found.page.wait_for_selector("html[data-viewer=ready]", timeout=60_000)
+    return found
+
+
+def _own(url: str) -> bool:
+    return url.startswith(("file:", "data:"))
+
+
+@pytest.mark.parametrize("name", ["flat", "volumes"])
+def test_it_draws_without_a_word_in_the_console_or_a_request(browser, files, name):
+    found = opened(browser, files[name])
+    assert found.said == []
+    assert [url for url in found.asked if not url.startswith("data:")] == [files[name].as_uri()]
+    assert found.canvas().std() > 5
+    found.page.context.close()
+
+
+def test_the_label_the_view_and_the_slice_can_be_chosen(browser, files):
+    found = opened(browser, files["flat"])
+    marked = found.canvas()
+    colour = marked.max(axis=2) - marked.min(axis=2)
+    found.page.uncheck("#viewer-label")
+    plain = found.canvas()
+    assert colour.max() > 60
+    assert (plain.max(axis=2) - plain.min(axis=2)).max() < 20, "grey without its label"
+    assert found.page.inner_text("#viewer-told") == "Slice 8 of 16: synthetic patch 8."
+    found.page.focus("#viewer-slice")
+    found.page.keyboard.press("ArrowRight")
+    assert found.page.inner_text("#viewer-told") == "Slice 9 of 16: synthetic patch 9."
+    assert not np.array_equal(found.canvas(), plain)
+    found.page.select_option("#viewer-view", "planes")
+    assert found.canvas().std() > 5
+    assert found.said == []
+    found.page.context.close()
+
+
+def test_another_volume_can_be_chosen(browser, files):
+    found = opened(browser, files["volumes"])
+    first = found.canvas()
+    found.page.select_option("#viewer-volume", "1")
+    found.page.get_by_text("Synthetic patch 2, one volume").wait_for()
+    assert not np.array_equal(found.canvas(), first)
+    assert found.said == []
+    found.page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_it_fits_its_screen_and_axe_finds_nothing_serious(browser, files, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = opened(
+        browser,
+        files["flat"],
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        bypass_csp=True,  # for axe, which is put into the page
+    )
+    found.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+    back = found.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, back[4:-1].split(","))) < 200) == (scheme == "dark")
+    faults = Axe().run(found.page).response["violations"]
+    told = [(one["id"], one["impact"], [node["html"][:120] for node in one["nodes"]]) for one in faults]
+    assert [one for one in told if one[1] in ("serious", "critical", "moderate")] == []
+    found.page.context.close()
+
+
+def test_without_webgl_the_page_says_so(browser, files):
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(
+        "HTMLCanvasElement.prototype.getContext = function () { return null; };"  # as browsers without it do
+    )
+    page.goto(files["flat"].as_uri())
+    page.wait_for_selector("#viewer-failed:not([hidden])")
+    assert "lacks WebGL 2" in page.inner_text("#viewer-failed")
+    assert not page.is_visible("#viewer-box")
+    context.close()
+
+
+def test_without_scripts_all_but_the_viewer_is_there(browser, files):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(files["flat"].as_uri())
+    words = page.inner_text("body")
+    for part in (
+        "What it cost in privacy",
+        "epsilon 3.33 at delta 0.0001",
+        "What not to conclude",
+        "needs scripts",
+    ):
+        assert part in words
+    context.close()
