@@ -64,8 +64,8 @@ class Federation:
     ) -> None:
         self.folder, self.study_path, self.study = folder, study, read_study(study)
         listen = IPv4Address("127.0.0.1" if host == "localhost" else host)
-        ports = {"port": free_port(), "inner_port": free_port()}
-        self.hub: HubFolder = make_hub(folder / "hub", HubSettings(host=host, listen=listen, **ports))
+        settings = HubSettings(host=host, listen=listen, port=free_port(), inner_port=free_port())
+        self.hub: HubFolder = make_hub(folder / "hub", settings)
         self.sites = {site.name: folder / site.name for site in self.study.federation.sites}
         self._within = within or {}
         for name, place in self.sites.items():

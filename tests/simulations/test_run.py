@@ -24,7 +24,7 @@ from willis.simulations.summary import as_table, as_values
 
 LEFT = {
     *("study.toml", "study.sha256", "training.csv", "held_out.csv", "sites", "server", "release"),
-    *("synthetic", "scores.json", "metrics.jsonl", "report.html"),
+    *("synthetic", "scores.json", "metrics.jsonl", "report.html", "tensorboard"),
 }
 
 
