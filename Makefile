@@ -15,8 +15,6 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The tests of a file stay together: they share what they set up.
 WORKERS ?= 2
 APART  := -n $(WORKERS) --dist loadfile
-# Federations wait more than they compute.
-FEDERATIONS ?= 3
 COVER  := --cov=willis.shared --cov=willis.client --cov=willis.server --cov-report=term
 
 .DEFAULT_GOAL := help
@@ -62,7 +60,7 @@ test-slow: $(READY) ## Tests that take minutes
 	$(PYTEST) -m slow
 
 test-federation: $(READY) ## Attacks and faults on real hubs and sites, as processes
-	$(PYTEST) -n $(FEDERATIONS) --dist loadfile -m "federation and not slow" --timeout 1200
+	$(PYTEST) $(APART) -m "federation and not slow" --timeout 1200
 
 test-gpu: $(READY) ## Tests that need a CUDA device
 	$(PYTEST) -m gpu

@@ -108,7 +108,7 @@ def test_tests_run_after_style_and_types(checkout):
     assert calls[3].startswith(f"{apart} --cov=willis.shared --cov=willis.client --cov=willis.server")
     assert make(checkout, "test-slow")[0] == ["python -m pytest -m slow"]
     (said,) = make(checkout, "test-federation")[0]
-    assert said.startswith("python -m pytest -n 3 --dist loadfile -m federation and not slow")
+    assert said.startswith(f"{apart} -m federation and not slow")
     assert make(checkout, "test-gpu")[0] == ["python -m pytest -m gpu"]
 
 

@@ -48,7 +48,7 @@ def list_experiments(*, as_json: bool) -> None:
     type=click.Choice(["tiny", "quick", "full"]),
     default="full",
     show_default=True,
-    help="tiny: seconds, to see that it runs. full: meant for an hour on 2 cores, not timed yet.",
+    help="tiny: seconds, to see that it runs. full: an hour on one core, or less.",
 )
 @click.option(
     "--data",

@@ -26,7 +26,7 @@ class Setting:
 
     Attributes:
         size: ``tiny`` to see that it runs (seconds), ``quick`` for the whole protocol at small size (some
-            10 minutes on 2 cores), ``full`` (meant for an hour; not timed yet).
+            10 minutes on 2 cores), ``full`` (an hour on one core, or less).
         data: Folder of the public cohorts (``retina_hrf_quarter`` and others); None where it is absent: then
             an experiment draws virtual patients, and says so.
         cohort: A table of the user's own subjects instead.
