@@ -96,8 +96,9 @@ def unit_of(file: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def compose_of(file: Path) -> tuple[list[str], dict[str, str]]:
-    """Return the words that a compose file's service is started with, and its environment."""
-    (service,) = yaml.safe_load(file.read_text())["services"].values()
+    """Return the words that a compose file's hub or site is started with, and its environment."""
+    services = yaml.safe_load(file.read_text())["services"]
+    (service,) = (service for name, service in services.items() if name in ("hub", "site"))
     variables = [pair for pair in service.get("environment", []) if "=" in pair]
     return [script("willis"), *service["command"]], dict(pair.split("=", 1) for pair in variables)
 
