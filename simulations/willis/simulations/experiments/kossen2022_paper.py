@@ -35,7 +35,8 @@ DIFFERENCES = (
     "the released code is counted in a table of its own.",
     "Epsilon is the privacy loss distribution's, rounded up, from the site's own ledger; per patient by "
     "a mixture of Gaussians over how many of a patient's patches a draw holds (group accounting).",
-    "Noise goes on the gradients of real patches alone: fakes need none.",
+    "Noise goes on the gradients of real patches alone: fakes need none. At size full the fakes' mean "
+    "gradient is taken off each patch's before the clip, so that the clip bounds what tells real from fake.",
     "No model was chosen on real subjects.",
     "Narrower networks, fewer patches, far fewer steps: the sizes are in kossen2022.toml. The noise follows "
     "from epsilon and the steps, where the paper set the noise.",
