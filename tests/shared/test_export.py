@@ -108,7 +108,7 @@ def test_npz_has_the_privacy_sentence_beside_it(tmp_path):
 
 
 def test_npz_wants_as_many_as_were_promised(tmp_path):
-    with pytest.raises(ValueError, match="4 patches were promised, 3 came"):
+    with pytest.raises(ValueError, match="4 pairs were promised, 3 came"):
         write_npz([patches_of(3, FLAT)], tmp_path / "out", n=4, spec=FLAT, about={})
     assert list(tmp_path.iterdir()) == []
 

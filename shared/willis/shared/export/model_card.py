@@ -138,7 +138,8 @@ def _use(versions: Mapping[str, str]) -> str:
     return (
         "## Use\n\n```\nsha256sum --check SHA256SUMS\n"
         "python scripts/generator.py --n 1000 --seed 1 --out pairs.pt   # without Willis\n"
-        "python -m monai.bundle run --config_file configs/inference.json --n 1000   # an nnU-Net data set\n"
+        "# an nnU-Net data set in ../nnunet (pip install monai fire nibabel)\n"
+        "python -m monai.bundle run --config_file configs/inference.json --n 1000\n"
         "willis synthesize RELEASE --n 1000 --seed 1 --format nnunet --out FOLDER\n```\n\n"
         "`models/model.safetensors` holds what the recipe draws from (float32), `models/model.pt` the same "
         "as a state dict; `docs/privacy_statement.md` says what the privacy figure means, `release.json` "

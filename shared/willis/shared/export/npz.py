@@ -1,21 +1,12 @@
-"""Labelled patches as one compressed NumPy file, written without ever holding them all in memory."""
+"""Labelled patches as one compressed NumPy file (see :mod:`~willis.shared.export.pair_arrays`)."""
 
-import json
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from willis.shared.export.whole_folder import whole_folder
+from willis.shared.export.pair_arrays import write_pair_arrays
 from willis.shared.patch import LabelledPatches, PatchSpec
-
-_FILE = "pairs.npz"
-_BESIDE = "pairs.privacy.txt"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: the same bytes for the same patches
 
 
 def write_npz(
@@ -26,14 +17,11 @@ def write_npz(
     spec: PatchSpec,
     about: Mapping[str, object],
 ) -> Path:
-    """Write ``pairs.npz`` into a new folder, and ``pairs.privacy.txt`` beside it: ``about``, a line each.
-
-    The first holds ``images`` (float32, (n, channel, *size), -1 to 1), ``labels`` (uint8, (n, *size), 0 or 1)
-    and ``about`` (a JSON text, as an array without axes).
+    """Write ``pairs.npz`` into a new folder, and ``pairs.privacy.txt`` beside it.
 
     Args:
         batches: Patches as a release draws them, n in all; one batch is in memory at a time.
-        folder: Must not exist, or be empty. Needs room for the labels uncompressed while it is written.
+        folder: Must not exist, or be empty.
         n: How many patches come.
         spec: Of the patches.
         about: Privacy, where the patches come from.
@@ -45,38 +33,6 @@ def write_npz(
         ValueError: Not n patches came.
         StateError: The folder is not empty or cannot be written; nothing is left there.
     """
-    with (
-        whole_folder(folder) as part,
-        tempfile.TemporaryFile(dir=part) as labels,
-        zipfile.ZipFile(part / _FILE, "w", compression=zipfile.ZIP_DEFLATED) as archive,
-    ):
-        with _entry(archive, "images") as images:
-            _header(images, np.dtype("<f4"), (n, len(spec.channels), *spec.size))
-            came = 0
-            for batch in batches:
-                patches = batch.numpy()
-                images.write(np.ascontiguousarray(patches[:, :-1], dtype="<f4").tobytes())
-                labels.write((patches[:, -1] > 0).astype(np.uint8).tobytes())
-                came += len(patches)
-        if came != n:
-            raise ValueError(f"{n} patches were promised, {came} came")
-        labels.seek(0)
-        with _entry(archive, "labels") as entry:
-            _header(entry, np.dtype("u1"), (n, *spec.size))
-            shutil.copyfileobj(labels, entry)
-        with _entry(archive, "about") as entry:
-            np.lib.format.write_array(entry, np.array(json.dumps(dict(about))), allow_pickle=False)
-        lines = "".join(f"{name}: {value}\n" for name, value in about.items())
-        (part / _BESIDE).write_text(lines, encoding="utf-8")
-    return folder / _FILE
-
-
-def _entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    return archive.open(info, "w", force_zip64=True)
-
-
-def _header(entry: IO[bytes], kind: np.dtype, shape: tuple[int, ...]) -> None:
-    fields = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(entry, fields)
+    arrays = (batch.numpy() for batch in batches)
+    pairs = ((patches[:, :-1], (patches[:, -1] > 0).astype(np.uint8)) for patches in arrays)
+    return write_pair_arrays(pairs, folder, n=n, shape=(len(spec.channels), *spec.size), about=about)

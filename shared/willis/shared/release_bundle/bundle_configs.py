@@ -1,6 +1,7 @@
 """The configurations of a MONAI bundle (MONAI 1.6), and what the script that draws is told."""
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 from willis.shared.game_plans import DcganPlan, WganGpPlan
@@ -39,10 +40,10 @@ def metadata_of(sheet: ReleaseSheet) -> dict[str, Any]:
         "schema": _SCHEMA,
         "version": "1.0.0",
         "changelog": {"1.0.0": f"released from run {sheet.run} after {sheet.rounds} rounds"},
-        "monai_version": "1.6.1",
+        "monai_version": version("monai"),
         "pytorch_version": versions["torch"].partition("+")[0],
         "numpy_version": versions["numpy"],
-        "required_packages_version": {"nibabel": "5.4.2"},
+        "required_packages_version": {"nibabel": version("nibabel")},
         "name": study.name,
         "task": "Synthetic pairs of image patch and label for training segmentation networks",
         "description": f"A generator trained in a federation by recipe {study.recipe.name}; no image "
@@ -62,7 +63,7 @@ def inference_of() -> dict[str, Any]:
     """Return ``configs/inference.json``: ``python -m monai.bundle run`` in the bundle writes a data set."""
     return {
         "bundle_root": ".",
-        "output_dir": "$@bundle_root + '/synthetic'",
+        "output_dir": "$@bundle_root + '/../nnunet'",  # beside the release: in it nobody signed it
         "n": 100,
         "seed": 1,
         "device": "cpu",
