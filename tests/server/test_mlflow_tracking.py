@@ -138,6 +138,18 @@ def test_a_call_that_is_cut_goes_on_where_it_was_cut(tmp_path, store):
     assert [step for step, _ in steps_of(store, "round/seconds")] == [1, 2, 3]
 
 
+def test_rounds_that_were_done_again_are_sent_anew(tmp_path, store):
+    run = begun(tmp_path / "run", rounds=3)
+    send(run)
+    file = run / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:2]))  # a resume cut the third round off ...
+    assert send(run).rounds == 2
+    add_metrics(file, record_of(3, ended=2e9))  # ... and did it again
+    assert send(run).rounds == 1
+    assert [step for step, _ in steps_of(store, "round/seconds")] == [1, 2, 3, 1, 2, 3]
+
+
 @pytest.mark.usefixtures("store")
 def test_a_run_that_has_not_begun_is_refused(tmp_path):
     with pytest.raises(StateError, match="holds no run that has begun"):

@@ -128,12 +128,16 @@ def test_the_script_refuses_what_it_cannot_draw(tmp_path, n):
 
 def test_monai_runs_the_bundle_into_the_data_set_that_willis_writes(tmp_path):
     release = write(tmp_path / "release")
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", layout.INFERENCE]
+    files = sorted(path for path in release.folder.rglob("*") if path.is_file())
+    command = [sys.executable, "-B", "-m", "monai.bundle", "run", "--config_file", layout.INFERENCE]
     options = ["--meta_file", layout.METADATA, "--n", "3", "--seed", "9", "--output_dir", str(tmp_path / "b")]
     done = subprocess.run(
         [*command, *options], capture_output=True, text=True, check=False, cwd=release.folder
     )
     assert done.returncode == 0, done.stderr
+    assert sorted(path for path in release.folder.rglob("*") if path.is_file()) == files, (
+        "a signature covers all"
+    )
     patches, study = release.sampler().draw(first=0, n=3, seed=9), release.study
     ours = write_nnunet(
         [patches], tmp_path / "a", spec=study.patch, name=study.name, foreground="vessels", about={}
@@ -183,6 +187,25 @@ def test_the_privacy_statement_fits_its_schema_and_names_all_that_a_figure_needs
     broken = statement | {"unit": "hospital"}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, json.loads((folder / layout.STATEMENT_SCHEMA).read_text()))
+
+
+def test_the_statement_of_a_secure_sum_names_whom_the_figure_trusts(tmp_path):
+    plain = write(tmp_path / "plain")
+    values = plain.study.model_dump(mode="json")
+    values["training"] |= {"protocol": "pooled", "critic_steps": 1}
+    values["recipe"] = {"name": "dp-merf"}
+    values["federation"] |= {"quorum": 2, "secure": {"colluders": 0}}
+    study = parse(values, Study, where="test")
+    recipe = recipe_of(study)
+    secure = write(tmp_path / "secure", study=study, arrays=recipe.released(recipe.start()))
+    mechanisms = [
+        json.loads((one.folder / layout.STATEMENT).read_text())["mechanism"] for one in (plain, secure)
+    ]
+    assert all(one.startswith("In this study, ") for one in mechanisms)
+    assert "all of the noise added at the site" in mechanisms[0]
+    assert "discrete Gaussian" in mechanisms[1]
+    assert "the sum of 2 sites or more alone" in mechanisms[1]
+    assert "while at most 0 of the sites" in mechanisms[1]
 
 
 def test_the_state_dict_is_the_weights_and_no_other_pickle(tmp_path):

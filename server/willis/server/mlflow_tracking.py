@@ -3,6 +3,7 @@
 So a server that is down stops no study. MLflow is the extra ``willis[mlflow]``; nothing else imports it.
 """
 
+import hashlib
 import importlib
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from willis.server.tracking import scalars_of
 from willis.shared.errors import StateError, Unreachable
 from willis.shared.study import Study, read_study
 
-_RUN, _SENT = "willis.run", "willis.records_sent"
+_RUN, _SENT, _DIGEST = "willis.run", "willis.records_sent", "willis.records_digest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Sent:
     Attributes:
         run: The run's name, as in its release.
         mlflow_run: MLflow's own name of it.
-        rounds: Records that it had not been sent before.
+        rounds: Records that were sent now.
     """
 
     run: str
@@ -39,6 +40,8 @@ def send_to_mlflow(run: Path, *, uri: str, experiment: str) -> Sent:
 
     1) find this run there by its tag, or make it; 2) send every record not yet counted as sent, its numbers
     at the round as step; 3) count it as sent. A call that is cut goes on at the record where it was cut.
+    Where the file no longer begins with what was sent (rounds done again from a checkpoint), all of it is
+    sent anew.
 
     Args:
         run: The run's folder.
@@ -58,13 +61,15 @@ def send_to_mlflow(run: Path, *, uri: str, experiment: str) -> Sent:
     try:
         client = mlflow.tracking.MlflowClient(tracking_uri=uri)
         there = _found_or_made(client, experiment, name, study)
-        new = records[int(there.data.tags.get(_SENT, "0")) :]
-        _send(mlflow, client, there.info.run_id, new, already=len(records) - len(new))
+        sent = int(there.data.tags.get(_SENT, "0"))
+        if _digest(records[:sent]) != there.data.tags.get(_DIGEST, _digest([])):
+            sent = 0  # rounds were done again since: all of them are told anew
+        _send(mlflow, client, there.info.run_id, records, sent=sent)
         if (run / "release").exists():
             client.set_terminated(there.info.run_id)
     except mlflow.exceptions.MlflowException as fault:
         raise Unreachable(f"MLflow at {uri} does not take the run: {fault}") from fault
-    return Sent(run=name, mlflow_run=there.info.run_id, rounds=len(new))
+    return Sent(run=name, mlflow_run=there.info.run_id, rounds=len(records) - sent)
 
 
 def _mlflow() -> ModuleType:
@@ -98,11 +103,18 @@ def _found_or_made(client: Any, experiment: str, name: str, study: Study) -> Any
 
 
 def _send(
-    mlflow: ModuleType, client: Any, mlflow_run: str, records: Sequence[RoundRecord], *, already: int
+    mlflow: ModuleType, client: Any, mlflow_run: str, records: Sequence[RoundRecord], *, sent: int
 ) -> None:
-    for count, record in enumerate(records, start=already + 1):
+    for count, record in enumerate(records[sent:], start=sent + 1):
         at = int(1000 * (record.ended or 0.0))
         numbers = scalars_of(record)
         metrics = [mlflow.entities.Metric(one.tag, one.value, at, record.round) for one in numbers]
         client.log_batch(mlflow_run, metrics=metrics)
+        # A call cut between these two finds a digest that is not of the count, and sends all anew.
+        client.set_tag(mlflow_run, _DIGEST, _digest(records[:count]))
         client.set_tag(mlflow_run, _SENT, str(count))
+
+
+def _digest(records: Sequence[RoundRecord]) -> str:
+    text = "\n".join(one.model_dump_json() for one in records)
+    return hashlib.sha256(text.encode()).hexdigest()

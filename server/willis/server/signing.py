@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from willis.shared.errors import ReleaseError
 from willis.shared.release_signature import SIGNATURE, sign_release
 
 
@@ -31,12 +32,18 @@ def sign_older(runs: Path) -> list[str]:
     """Sign the releases that a hub made before it had a key; return the names of their runs.
 
     Raises:
-        ReleaseError: One is not what its digests say.
+        ReleaseError: Some are not what their digests say; all others are signed by then.
         StateError: The key cannot be read, or a signature cannot be written.
     """
-    found = [
-        release.parent
-        for release in sorted(runs.glob("*/release"))
-        if release.is_dir() and not (release / SIGNATURE).exists()
-    ]
-    return [run.name for run in found if sign_as_hub(run)]
+    signed, problems = [], []
+    for release in sorted(runs.glob("*/release")):
+        if not release.is_dir() or (release / SIGNATURE).exists():
+            continue
+        try:
+            if sign_as_hub(release.parent):
+                signed.append(release.parent.name)
+        except ReleaseError as fault:
+            problems.append(f"{release.parent.name}: {fault}")
+    if problems:
+        raise ReleaseError("releases were left unsigned, and are not served; all else is done", problems)
+    return signed

@@ -80,7 +80,9 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as fault:
-        raise StateError(f"cannot read the release key {path}: ask the hub for it again") from fault
+        raise StateError(
+            f"cannot read the release key {path}: ask the hub for it again (`willis hub init` makes it there)"
+        ) from fault
     if not isinstance(key, Ed25519PublicKey):
         raise StateError(f"{path} is a {type(key).__name__}, a release key is Ed25519: ask the hub for it")
     return key
@@ -192,6 +194,11 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         key = load_pem_private_key(path.read_bytes(), None)
+    except FileNotFoundError as fault:
+        raise StateError(
+            f"there is no release key {path}: restore it from a backup, or, where a hub of a Willis before "
+            "0.6 never had one, run `willis hub init` on it again"
+        ) from fault
     except (OSError, ValueError, TypeError) as fault:
         raise StateError(f"cannot read the release key {path}: restore it from a backup") from fault
     if not isinstance(key, Ed25519PrivateKey):

@@ -91,7 +91,7 @@ def _describe_images(
     _write_json(part / "dataset_description.json", _description(f"{name}, synthetic", "raw", about))
     participants = {"pair": {"Description": "Number of the pair in the series that the seed draws, from 0."}}
     _write_json(part / "participants.json", participants)
-    sidecar = {"Description": "Synthetic: no scanner made it and it shows nobody. Values -1 to 1."}
+    sidecar = {"Description": "Synthetic: drawn from a generator, no scanner made it. Values -1 to 1."}
     _write_json(part / f"{suffix}.json", {**sidecar, "Privacy": privacy, "SpacingKnown": spacing_known})
     (part / "README").write_text(_readme(name, about), encoding="utf-8")
 
@@ -120,8 +120,8 @@ def _readme(name: str, about: Mapping[str, object]) -> str:
     lines = "".join(f"{key}: {value}\n" for key, value in about.items())
     return (
         f"{name}: synthetic images with labels, drawn from a generator that hospitals trained together with "
-        "differential privacy. They show nobody; they are no ground truth about a person and not fit for "
-        f"diagnosis.\n\n{lines}"
+        "differential privacy: what they may tell about one patient is bounded by the figure below. They "
+        f"are no ground truth about a person and not fit for diagnosis.\n\n{lines}"
     )
 
 

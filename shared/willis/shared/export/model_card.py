@@ -39,7 +39,7 @@ _LIMITS = """\
 ## Must not be used for
 
 * Diagnosis, treatment, or any decision about a person.
-* Ground truth about a person: a synthetic patch shows nobody.
+* Ground truth about a person: a synthetic patch is drawn, nobody was scanned for it.
 * A claim that the data are anonymous in law. Epsilon and delta are evidence for such an assessment, not its
   result.
 * Estimating how frequent or how large something is in a population.
@@ -139,7 +139,7 @@ def _use(versions: Mapping[str, str]) -> str:
         "## Use\n\n```\nsha256sum --check SHA256SUMS\n"
         "python scripts/generator.py --n 1000 --seed 1 --out pairs.pt   # without Willis\n"
         "# an nnU-Net data set in ../nnunet (pip install monai fire nibabel)\n"
-        "python -m monai.bundle run --config_file configs/inference.json --n 1000\n"
+        "python -B -m monai.bundle run --config_file configs/inference.json --n 1000\n"
         "willis synthesize RELEASE --n 1000 --seed 1 --format nnunet --out FOLDER\n```\n\n"
         "`models/model.safetensors` holds what the recipe draws from (float32), `models/model.pt` the same "
         "as a state dict; `docs/privacy_statement.md` says what the privacy figure means, `release.json` "

@@ -20,10 +20,10 @@ from willis.shared.release_sheet import ReleaseSheet
 from willis.shared.update import Arrays
 
 _LICENCE = """\
-The files in scripts/ are part of Willis and under the Apache License 2.0, whose text follows. So are, as far
-as those who released them could decide it, the weights in models/ and the pairs drawn from them. The model
-card and the privacy statement in docs/ say what they must not be used for, and what is known of the patients'
-privacy.
+The files in scripts/ are part of Willis and under the Apache License 2.0, whose text follows. It is a licence
+of that code alone. The weights in models/ and the pairs drawn from them are of those who made this release,
+and no licence of theirs is stated here: ask them. The model card and the privacy statement in docs/ say what
+they must not be used for, and what is known of the patients' privacy.
 
 """
 

@@ -12,12 +12,14 @@ from willis.shared.settings import Settings
 _COVERED = (
     "the weights of this release",
     "every pair drawn from it, however many",
-    "what the coordinator saw of each site in every round",
+    "what each site answered in every round, as the coordinator saw it",
 )
 _NOT_COVERED = (
     "scores on real subjects that are published beside the release",
     "a patient whose images lie at two sites: what both spent adds up for that patient",
-    "choices made after looking at earlier runs on the same patients, unless the same ledgers paid for them",
+    "choices made after looking at earlier runs on the same patients, unless the same ledgers paid for them "
+    "(a site's figure is all that its ledger paid for these patients, earlier runs of this study included)",
+    "whether a site answered at all, refused, and when",
     "attacks on the floating-point sampling of the noise, and timing",
     "what the study itself says: which sites take part, how many subjects they declare, their weights",
     "what is true of patients in general",
@@ -137,12 +139,23 @@ def prose_of(statement: PrivacyStatement) -> str:
 
 
 def _mechanism(sheet: ReleaseSheet) -> str:
-    shared = "; each site added its share of the noise under secure aggregation"
+    study = sheet.study
+    asked = (
+        f"sums of vectors, one a {sheet.network.unit.value}, each clipped to length "
+        f"{study.privacy.clip_norm:g}; units drawn at random (Poisson, rate {study.privacy.sampling_rate:g})"
+    )
+    secure = study.federation.secure
+    if secure is None:
+        return (
+            f"In this study, Gaussian noise on {asked}; all of the noise added at the site before anything "
+            "left it"
+        )
     return (
-        f"Gaussian noise on sums of vectors, one a {sheet.network.unit.value}, each clipped to length "
-        f"{sheet.study.privacy.clip_norm:g}; units drawn at random (Poisson, rate "
-        f"{sheet.study.privacy.sampling_rate:g}); noise added at the site before anything left it"
-        + (shared if sheet.study.federation.secure is not None else "")
+        f"In this study, discrete Gaussian noise on {asked}; secure aggregation: each site added a share of "
+        "the noise before anything left it, and the coordinator saw the sum of "
+        f"{study.federation.quorum} sites or more alone. The figures hold while at most {secure.colluders} "
+        "of the sites in a sum tell the coordinator their own share, or use it themselves, and the sites got "
+        "each other's keys from each other"
     )
 
 
