@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from willis.simulations.experiments.experiment import (
 )
 from willis.simulations.experiments.figures import Curve, curves, sample_grid
 from willis.simulations.experiments.page import page_of
-from willis.simulations.experiments.parts import kept_arrays, kept_values, seconds_of
+from willis.simulations.experiments.parts import kept_arrays, kept_values, seconds_of, timed
 from willis.simulations.experiments.runner import run_experiment
 from willis.simulations.experiments.sizes import merged
 from willis.simulations.experiments.table import as_csv, as_text, columns_of, shown
@@ -98,6 +99,7 @@ def test_a_folder_holds_table_figures_and_page(listed, tmp_path):
     assert held["machine"]["torch"] == torch.__version__
     assert held["machine"]["willis"]
     assert list(held["seconds"]) == ["some/part"]
+    assert held["seconds"]["some/part"].keys() == {"clock", "processor"}
 
 
 def test_the_csv_tells_ours_from_theirs():
@@ -134,7 +136,8 @@ def test_a_row_refuses_what_is_no_number():
 
 
 def page() -> str:
-    return page_of(EXPERIMENT, RESULT, size="quick", machine={"cores": "2"}, seconds=3.0)
+    took = {"a": {"clock": 2.0, "processor": 1.25}, "b": {"clock": 1.0, "processor": 0.75}}
+    return page_of(EXPERIMENT, RESULT, size="quick", machine={"cores": "2"}, seconds=took)
 
 
 def test_the_page_has_every_row_and_what_must_be_said():
@@ -159,6 +162,7 @@ def test_the_page_needs_no_network_and_every_picture_has_words():
     assert base64.b64decode(inline[0]) == FIGURE.png
     assert text.count("<caption>") == text.count("<table>") == 3
     assert "prefers-color-scheme: dark" in text
+    assert "3 s, 2 s of the processor" in text
     assert "width=device-width" in text
     heads = re.findall(r"<th [^>]*>|<th>", text)
     assert all("scope=" in head for head in heads)
@@ -178,6 +182,20 @@ def test_a_part_is_made_once(tmp_path):
         assert np.array_equal(held["w"], arrays["w"])
     assert made == [1, 2]
     assert set(seconds_of(tmp_path)) == {"x/y", "z"}
+
+
+def test_time_is_told_by_the_clock_and_by_the_processor_and_adds_up(tmp_path):
+    for _ in range(2):
+        with timed(tmp_path, "sleeps"):
+            time.sleep(0.2)
+    with timed(tmp_path, "works"):
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+    took = seconds_of(tmp_path)
+    assert took["sleeps"]["clock"] >= 0.4
+    assert took["sleeps"]["processor"] < 0.2, "it slept"
+    assert 0.15 <= took["works"]["processor"] <= took["works"]["clock"] + 0.1, "ticks of a hundredth"
 
 
 def test_a_part_that_was_not_finished_is_made_again_and_a_damaged_one_refused(tmp_path):

@@ -42,13 +42,13 @@ def list_experiments(*, as_json: bool) -> None:
 
 @experiment.command("run")
 @click.argument("name", metavar="NAME")
-@click.option("--quick", is_flag=True, help="The whole protocol at small size: some 10 minutes on 2 cores.")
+@click.option("--quick", is_flag=True, help="The whole protocol at small size: 4 to 12 minutes on 2 cores.")
 @click.option(
     "--size",
     type=click.Choice(["tiny", "quick", "full"]),
     default="full",
     show_default=True,
-    help="tiny: seconds, to see that it runs. full: an hour on one core, or less.",
+    help="tiny: seconds, to see that it runs. full: 15 to 60 minutes of one core.",
 )
 @click.option(
     "--data",

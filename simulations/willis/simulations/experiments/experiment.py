@@ -25,8 +25,8 @@ class Setting:
     """Where an experiment works, and on whom.
 
     Attributes:
-        size: ``tiny`` to see that it runs (seconds), ``quick`` for the whole protocol at small size (some
-            10 minutes on 2 cores), ``full`` (an hour on one core, or less).
+        size: ``tiny`` to see that it runs (seconds), ``quick`` for the whole protocol at small size (4 to
+            12 minutes on 2 cores), ``full`` (15 to 60 minutes of one core).
         data: Folder of the public cohorts (``retina_hrf_quarter`` and others); None where it is absent: then
             an experiment draws virtual patients, and says so.
         cohort: A table of the user's own subjects instead.

@@ -21,7 +21,7 @@ from willis.simulations.experiments.figures import Curve, curves, sample_grid
 from willis.simulations.experiments.judging import Judged, compared, judged_part
 from willis.simulations.experiments.kossen2022_paper import CITATION, DID, DIFFERENCES, OWN_DATA, PAPER
 from willis.simulations.experiments.likeness_cells import PRIOR, REAL, likeness_part, likeness_table
-from willis.simulations.experiments.parts import kept_arrays
+from willis.simulations.experiments.parts import kept_arrays, timed
 from willis.simulations.experiments.patch_accounting import example_run, reading_of
 from willis.simulations.experiments.sizes import merged, read_size
 from willis.simulations.experiments.vessel_cohorts import FIRST, SECOND, CohortPlan, Cohorts, open_cohorts
@@ -119,7 +119,8 @@ def _patches(
         setting.show.say(f"training {name}: {study.training.draws} private draws")
         folder = setting.folder / "training" / f"epsilon-{epsilon:g}"
         folder.mkdir(parents=True, exist_ok=True)
-        release = train_cell(study, cohorts.first.folder / "sites", folder)
+        with timed(setting.folder, f"systems/epsilon-{epsilon:g}"):
+            release = train_cell(study, cohorts.first.folder / "sites", folder)
         sets[name] = draw_pairs(release, n=n, seed=base.seed + 1, device="cpu")
         spent[name] = release.spent
     return sets, spent

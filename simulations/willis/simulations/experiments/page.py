@@ -18,7 +18,12 @@ _ABOUT = {
 
 
 def page_of(
-    experiment: Experiment, result: Result, *, size: Size, machine: Mapping[str, str], seconds: float
+    experiment: Experiment,
+    result: Result,
+    *,
+    size: Size,
+    machine: Mapping[str, str],
+    seconds: Mapping[str, Mapping[str, float]],
 ) -> str:
     """Return the page as HTML.
 
@@ -27,7 +32,7 @@ def page_of(
         result: What was found.
         size: That was run.
         machine: Where; see ``benchmarks.report.machine``.
-        seconds: Wall time of all parts.
+        seconds: What every part took: by the ``clock``, and of the ``processor``.
     """
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -40,7 +45,10 @@ def page_of(
         ("Size", _ABOUT[size]),
         ("Subjects", result.data),
         ("Seeds", ", ".join(str(seed) for seed in result.seeds)),
-        ("Time", f"{seconds:.0f} s"),
+        (
+            "Time",
+            f"{_summed('clock', seconds):.0f} s, {_summed('processor', seconds):.0f} s of the processor",
+        ),
         ("Machine", ", ".join(f"{key} {value}" for key, value in machine.items())),
         ("Privacy of the scores", NOT_COVERED),
     ]
@@ -58,6 +66,10 @@ def page_of(
         tables=[table for table in tables if table[2][1]],
         address=_address,
     )
+
+
+def _summed(kind: str, seconds: Mapping[str, Mapping[str, float]]) -> float:
+    return sum(took[kind] for took in seconds.values())
 
 
 def _cells(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:

@@ -2,13 +2,15 @@
 
 A part is a function without arguments whose result depends on the experiment, its size and its data alone;
 the folder's claim (``runner``) says that these are the same. ``parts/NAME.json`` holds plain values,
-``parts/NAME.npz`` arrays; ``parts/seconds.json`` how long each took.
+``parts/NAME.npz`` arrays; ``parts/seconds.json`` how long each took, by the clock and by the processor.
 """
 
 import io
 import json
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,9 @@ def kept_values(folder: Path, name: str, make: Callable[[], Any]) -> Any:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as fault:
             raise _damaged(path) from fault
-    started = time.monotonic()
-    text = json.dumps(make(), allow_nan=False)
-    write_whole(path, text.encode())
-    _note(folder, name, time.monotonic() - started)
+    with timed(folder, name):
+        text = json.dumps(make(), allow_nan=False)
+        write_whole(path, text.encode())
     return json.loads(text)
 
 
@@ -49,10 +50,28 @@ def kept_arrays(folder: Path, name: str, make: Callable[[], Arrays]) -> dict[str
     """Return a part's arrays by name; see :func:`kept_values`."""
     path = _place(folder, name, "npz")
     if not path.exists():
-        started = time.monotonic()
-        write_whole(path, packed(make()))
-        _note(folder, name, time.monotonic() - started)
+        with timed(folder, name):
+            write_whole(path, packed(make()))
     return unpacked(path)
+
+
+@contextmanager
+def timed(folder: Path, name: str) -> Iterator[None]:
+    """Add the time of a body that ends to what its part took so far; kept parts do so by themselves.
+
+    Args:
+        folder: The run's.
+        name: Of the part.
+    """
+    clock, processor = time.monotonic(), _processor_s()
+    yield
+    clock, processor = time.monotonic() - clock, _processor_s() - processor
+    known = seconds_of(folder)
+    before = known.get(name, {"clock": 0.0, "processor": 0.0})
+    took = {"clock": before["clock"] + clock, "processor": before["processor"] + processor}
+    known[name] = {kind: round(some, 2) for kind, some in took.items()}
+    make_folder(folder / _FOLDER)
+    write_whole(folder / _FOLDER / _SECONDS, json.dumps(known, indent=1).encode())
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -75,8 +94,11 @@ def unpacked(path: Path) -> dict[str, np.ndarray]:
         raise _damaged(path) from fault
 
 
-def seconds_of(folder: Path) -> dict[str, float]:
-    """Return how long every part took, by its name; over all runs in the folder."""
+def seconds_of(folder: Path) -> dict[str, dict[str, float]]:
+    """Return how long every part took, over all runs in the folder: ``clock`` and ``processor`` by its name.
+
+    ``processor`` adds up all threads, and processes that ended; it is what a busy machine does not change.
+    """
     path = folder / _FOLDER / _SECONDS
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -89,9 +111,9 @@ def _place(folder: Path, name: str, kind: str) -> Path:
     return path
 
 
-def _note(folder: Path, name: str, seconds: float) -> None:
-    known = seconds_of(folder) | {name: round(seconds, 2)}
-    write_whole(folder / _FOLDER / _SECONDS, json.dumps(known, indent=1).encode())
+def _processor_s() -> float:
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _damaged(path: Path) -> StateError:

@@ -61,7 +61,7 @@ def run_experiment(name: str, setting: Setting) -> Outcome:
 def _written(experiment: Experiment, result: Result, setting: Setting) -> Outcome:
     took = seconds_of(setting.folder)
     about = machine() | {"willis": version("willis")}
-    page = page_of(experiment, result, size=setting.size, machine=about, seconds=sum(took.values()))
+    page = page_of(experiment, result, size=setting.size, machine=about, seconds=took)
     values = _values(experiment, result, setting) | {"machine": about, "seconds": took}
     for figure in result.figures:
         write_whole(setting.folder / f"{figure.name}.png", figure.png)
