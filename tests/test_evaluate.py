@@ -15,8 +15,8 @@ from willis.client.cohort import Cohort, read_cohort, split
 from willis.client.evaluation_rows import ROWS, check_apart, judge, real_patches, training_patches
 from willis.shared.command import willis
 from willis.shared.errors import CohortError, StateError
-from willis.shared.metrics_sheet import read_scores
-from willis.shared.metrics_table import score_lines
+from willis.shared.metrics.sheet import read_scores
+from willis.shared.metrics.table import score_lines
 from willis.shared.networks.build import build_generator
 from willis.shared.networks.start import arrays_of
 from willis.shared.prior_draws import draw_prior

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from shape_checker import check, names_an_array
 from torch import Tensor
 
-from willis.shared.metrics import dice
+from willis.shared.metrics.masks import dice
 from willis.shared.prior_draws import draw_prior
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from willis.server.checkpoint import RoundRecord, add_metrics
 from willis.server.report import read_run, render
-from willis.shared.metrics_scores import PairedDifference, SegmentationScores
-from willis.shared.metrics_sheet import Evaluation, write_scores
+from willis.shared.metrics.scores import PairedDifference, SegmentationScores
+from willis.shared.metrics.sheet import Evaluation, write_scores
 from willis.shared.networks.build import build_generator
 from willis.shared.networks.start import arrays_of
 from willis.shared.privacy import PrivacySpent

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from scipy.linalg import sqrtm
 
-from willis.shared.likeness import check_patches
-from willis.shared.likeness_coverage import coverage_and_density
-from willis.shared.likeness_diversity import ms_ssim_diversity, ms_ssim_scales
-from willis.shared.likeness_frechet import CUT, TrainingScale, frechet_distance
+from willis.shared.likeness.coverage import coverage_and_density
+from willis.shared.likeness.diversity import ms_ssim_diversity, ms_ssim_scales
+from willis.shared.likeness.frechet import CUT, TrainingScale, frechet_distance
+from willis.shared.likeness.patches import check_patches
 
 
 def dice(seed: int = 0) -> torch.Generator:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from willis.shared.likeness_features import DIRECTIONS, RandomFeatures
-from willis.shared.likeness_frechet import frechet_distance
+from willis.shared.likeness.features import DIRECTIONS, RandomFeatures
+from willis.shared.likeness.frechet import frechet_distance
 from willis.shared.prior.draw import draw_patches
 from willis.shared.prior.families import Family
 

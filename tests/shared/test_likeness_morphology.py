@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.draw import disk
 
-from willis.shared.likeness_morphology import MORPHOLOGY, betti_numbers, box_dimension, morpho13
+from willis.shared.likeness.morphology import MORPHOLOGY, betti_numbers, box_dimension, morpho13
 
 
 def labelled(mask: np.ndarray, image: np.ndarray | None = None) -> torch.Tensor:

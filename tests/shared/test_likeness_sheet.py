@@ -9,7 +9,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from willis.shared.errors import CohortError
-from willis.shared.likeness_sheet import LikenessSheet, likeness
+from willis.shared.likeness.sheet import LikenessSheet, likeness
 from willis.shared.prior.draw import draw_patches
 from willis.shared.prior.families import Family
 

@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from jaxtyping import TypeCheckError
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from willis.shared.likeness import degenerate_masks
-from willis.shared.metrics import cldice, diagonal, dice, hd95
-from willis.shared.metrics_interval import bootstrap_interval, mean_over_subjects, paired_difference_interval
+from willis.shared.likeness.patches import degenerate_masks
+from willis.shared.metrics.interval import bootstrap_interval, mean_over_subjects, paired_difference_interval
+from willis.shared.metrics.masks import cldice, diagonal, dice, hd95
 
 
 def mask(*shape: int, at: tuple = ()) -> np.ndarray:
@@ -109,7 +109,7 @@ def test_hd95_refuses_spacing(spacing):
 
 def test_hd95_refuses_a_distance_that_is_not_finite(monkeypatch):
     monkeypatch.setattr(
-        "willis.shared.metrics.compute_hausdorff_distance", lambda *_, **__: torch.tensor(math.nan)
+        "willis.shared.metrics.masks.compute_hausdorff_distance", lambda *_, **__: torch.tensor(math.nan)
     )
     with pytest.raises(ValueError, match="is nan"):
         hd95(mask(4, 4, at=(1, 1)), mask(4, 4, at=(1, 2)), (1.0, 1.0))

@@ -6,9 +6,9 @@ import os
 import pytest
 
 from willis.shared.errors import StateError
-from willis.shared.metrics_scores import SegmentationScores
-from willis.shared.metrics_sheet import Evaluation, read_scores, write_scores
-from willis.shared.metrics_table import score_lines
+from willis.shared.metrics.scores import SegmentationScores
+from willis.shared.metrics.sheet import Evaluation, read_scores, write_scores
+from willis.shared.metrics.table import score_lines
 from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
 
 

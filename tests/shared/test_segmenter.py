@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from willis.shared.metrics import dice
+from willis.shared.metrics.masks import dice
 from willis.shared.patch import PatchSpec
 from willis.shared.segmenter import Segmenter, UNet, augment, fast_precision, train_segmenter
 from willis.shared.study import UsePlan

@@ -12,7 +12,7 @@ import pytest
 from willis.client.ledger import Ledger
 from willis.shared import accounting
 from willis.shared.accounting import MechanismRun, epsilon_prv, epsilon_rdp, noise_multiplier
-from willis.shared.metrics_scores import SegmentationScores
+from willis.shared.metrics.scores import SegmentationScores
 from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
 from willis.shared.study import Study
 from willis.simulations.benchmarks.use.accounting_check import check_accounting

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from willis.shared.accounting import ACCOUNTANT
-from willis.shared.metrics_scores import SegmentationScores
+from willis.shared.metrics.scores import SegmentationScores
 from willis.shared.privacy import PrivacySpent, PrivacyUnit, Relation
 from willis.shared.settings import parse
 from willis.simulations.benchmarks.use.curves import epsilon_curves, subject_curves

@@ -1,7 +1,7 @@
 """A simulation's likeness to held-out patients: between floor and ceiling, or left out where too few."""
 
 from willis.client.store import open_store
-from willis.shared.likeness_rows import read_likeness
+from willis.shared.likeness.rows import read_likeness
 from willis.simulations.run import simulate
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from willis.client import training
 from willis.client.store import open_store
 from willis.shared.errors import QuorumMissed, StateError, StudyError
-from willis.shared.metrics_sheet import read_scores
+from willis.shared.metrics.sheet import read_scores
 from willis.shared.release import read_release
 from willis.shared.study import read_study
 from willis.shared.update import digest

@@ -130,7 +130,7 @@ def evaluate(
         raise click.UsageError("the rows real and mixed need real training subjects: give --train COHORT.csv")
     from willis.client.cohort import read_cohort
     from willis.client.evaluation_rows import judge
-    from willis.shared.metrics_table import score_lines
+    from willis.shared.metrics.table import score_lines
     from willis.shared.networks.build import choose_device
     from willis.shared.release import read_release
 

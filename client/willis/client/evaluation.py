@@ -18,10 +18,10 @@ from willis.client.cohort import Cohort, Scan, Subject
 from willis.client.ingest.volume import open_volume
 from willis.client.patches import LoadedScan, load_subject
 from willis.shared.errors import CohortError
-from willis.shared.metrics import cldice, dice, hd95
-from willis.shared.metrics_interval import bootstrap_interval, mean_over_subjects, paired_difference_interval
-from willis.shared.metrics_scores import PairedDifference, SegmentationScores
-from willis.shared.metrics_sheet import Evaluation
+from willis.shared.metrics.interval import bootstrap_interval, mean_over_subjects, paired_difference_interval
+from willis.shared.metrics.masks import cldice, dice, hd95
+from willis.shared.metrics.scores import PairedDifference, SegmentationScores
+from willis.shared.metrics.sheet import Evaluation
 from willis.shared.networks.build import public_generator
 from willis.shared.patch import LabelledPatches, PatchSpec
 from willis.shared.segmenter import Segmenter, train_segmenter

@@ -21,7 +21,7 @@ from willis.client.cohort import Cohort
 from willis.client.evaluation import Progress, run_rows
 from willis.client.store import build_store
 from willis.shared.errors import CohortError, StateError
-from willis.shared.metrics_sheet import ScoreSheet, write_scores
+from willis.shared.metrics.sheet import ScoreSheet, write_scores
 from willis.shared.networks.build import choose_device
 from willis.shared.patch import LabelledPatches
 from willis.shared.prior_draws import draw_prior

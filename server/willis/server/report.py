@@ -20,8 +20,8 @@ from willis.server.report_figures import epsilon_chart, likeness_chart, score_ch
 from willis.server.report_ledger import ledger_rows, ledger_sites
 from willis.server.report_pictures import Samples, pictures_of
 from willis.server.report_volumes import ViewedVolume, viewed_volumes
-from willis.shared.likeness_rows import LikenessRows, read_likeness
-from willis.shared.metrics_sheet import ScoreSheet, read_scores
+from willis.shared.likeness.rows import LikenessRows, read_likeness
+from willis.shared.metrics.sheet import ScoreSheet, read_scores
 from willis.shared.patch import LabelledPatches
 from willis.shared.prior_draws import draw_prior
 from willis.shared.privacy import PrivacySpent, PrivacyUnit

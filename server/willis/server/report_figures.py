@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from willis.server.checkpoint import RoundRecord
 from willis.server.report_ledger import ledger_sites
 from willis.server.report_pictures import uri
-from willis.shared.likeness_rows import LikenessRows
-from willis.shared.metrics_sheet import ScoreSheet
+from willis.shared.likeness.rows import LikenessRows
+from willis.shared.metrics.sheet import ScoreSheet
 from willis.shared.privacy import PrivacyBudget
 
 _MOST_NAMES = 12  # sites in a legend

@@ -13,8 +13,8 @@ import torch
 
 from willis.client.cohort import Cohort
 from willis.client.store import build_store, open_store
-from willis.shared.likeness_rows import LikenessRows, write_likeness
-from willis.shared.likeness_sheet import LEAST_PATCHES, likeness
+from willis.shared.likeness.rows import LikenessRows, write_likeness
+from willis.shared.likeness.sheet import LEAST_PATCHES, likeness
 from willis.shared.patch import LabelledPatches
 from willis.shared.prior_draws import draw_prior
 from willis.shared.release import GeneratorRelease

@@ -16,7 +16,7 @@ from willis.server.report import write_report
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StateError
 from willis.shared.mechanism import mechanism_of
-from willis.shared.metrics_sheet import ScoreSheet, read_scores
+from willis.shared.metrics.sheet import ScoreSheet, read_scores
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.release import GeneratorRelease, read_release
 from willis.shared.study import Study, read_study

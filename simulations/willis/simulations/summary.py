@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from willis.shared.metrics_table import score_lines
+from willis.shared.metrics.table import score_lines
 from willis.simulations.run import Outcome
 
 

@@ -14,8 +14,8 @@ from willis.server.report_card import card_html
 from willis.server.report_ledger import ledger_rows
 from willis.server.report_volumes import nifti, viewed_volumes
 from willis.shared.errors import StateError
-from willis.shared.likeness_rows import LikenessRows, read_likeness, write_likeness
-from willis.shared.likeness_sheet import LikenessFigure, LikenessSheet
+from willis.shared.likeness.rows import LikenessRows, read_likeness, write_likeness
+from willis.shared.likeness.sheet import LikenessFigure, LikenessSheet
 from willis.shared.patch import PatchSpec
 from willis.shared.privacy import PrivacyBudget, PrivacyUnit
 

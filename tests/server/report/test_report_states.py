@@ -9,7 +9,7 @@ from harness.made_report import EVALUATION, STUDY, make_run, page_of, record_of,
 
 from willis.server.checkpoint import add_metrics
 from willis.server.report import read_run
-from willis.shared.metrics_sheet import write_scores
+from willis.shared.metrics.sheet import write_scores
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.release import write_release
 from willis.shared.secure_sum.agreement import assumption

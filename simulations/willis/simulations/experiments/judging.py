@@ -8,8 +8,8 @@ import numpy as np
 
 from willis.client.cohort import Cohort
 from willis.client.evaluation import SubjectScore, declare, load_cases, score_cases
-from willis.shared.metrics_interval import paired_difference_interval
-from willis.shared.metrics_scores import SegmentationScores
+from willis.shared.metrics.interval import paired_difference_interval
+from willis.shared.metrics.scores import SegmentationScores
 from willis.shared.networks.build import choose_device, public_generator
 from willis.shared.patch import LabelledPatches, PatchSpec
 from willis.shared.segmenter import Segmenter, train_segmenter

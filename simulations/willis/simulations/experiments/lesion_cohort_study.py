@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from willis.client.cohort import Cohort, read_cohort, split
-from willis.shared.likeness import degenerate_masks
+from willis.shared.likeness.patches import degenerate_masks
 from willis.shared.patch import LabelledPatches
 from willis.shared.privacy import PrivacySpent
 from willis.shared.settings import Settings, parse

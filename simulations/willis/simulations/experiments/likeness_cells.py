@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from willis.shared.likeness_sheet import LikenessSheet, likeness
+from willis.shared.likeness.sheet import LikenessSheet, likeness
 from willis.shared.patch import LabelledPatches
 from willis.simulations.experiments.experiment import Row, Setting, Table, Value
 from willis.simulations.experiments.parts import kept_values

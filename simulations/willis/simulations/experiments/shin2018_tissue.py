@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from willis.client.cohort import Cohort
 from willis.client.evaluation import load_cases
-from willis.shared.metrics import dice
+from willis.shared.metrics.masks import dice
 from willis.shared.networks.build import public_generator
 from willis.shared.networks.patch_critic import PatchCritic
 from willis.shared.networks.start import arrays_of

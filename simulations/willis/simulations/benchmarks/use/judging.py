@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from willis.client.evaluation import declare, load_cases, score_cases
-from willis.shared.metrics_scores import SegmentationScores
+from willis.shared.metrics.scores import SegmentationScores
 from willis.shared.networks.build import public_generator
 from willis.shared.segmenter import Segmenter, train_segmenter
 from willis.shared.study import Study

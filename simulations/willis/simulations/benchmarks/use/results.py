@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from willis.shared.errors import StateError
-from willis.shared.metrics_scores import SegmentationScores
+from willis.shared.metrics.scores import SegmentationScores
 from willis.shared.privacy import PrivacySpent, PrivacyUnit
 from willis.shared.settings import Settings, parse
 from willis.shared.update import Digest

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from willis.shared.metrics_interval import bootstrap_interval, paired_difference_interval
+from willis.shared.metrics.interval import bootstrap_interval, paired_difference_interval
 from willis.shared.privacy import PrivacyUnit
 from willis.simulations.benchmarks.use.cells import as_number
 from willis.simulations.benchmarks.use.grid import Epsilon, Grid

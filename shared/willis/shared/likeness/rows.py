@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from willis.shared.errors import StateError
-from willis.shared.likeness_sheet import LikenessFigure, LikenessSheet
+from willis.shared.likeness.sheet import LikenessFigure, LikenessSheet
 from willis.shared.settings import Settings
 from willis.shared.whole_file import write_whole
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from willis.shared.likeness import check_patches
-from willis.shared.likeness_frechet import TrainingScale
+from willis.shared.likeness.frechet import TrainingScale
+from willis.shared.likeness.patches import check_patches
 
 DIRECTIONS = 24
 _WIDTHS = (16, 32, 32, 32)  # channels of the four levels

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from monai.metrics.regression import compute_ms_ssim
 from torch import Tensor
 
-from willis.shared.likeness import check_patches
+from willis.shared.likeness.patches import check_patches
 
 KERNEL = 7  # pixels of the Gaussian window
 _WEIGHTS = (

@@ -17,7 +17,7 @@ from skimage.measure import euler_number
 from skimage.morphology import skeletonize
 from torch import Tensor
 
-from willis.shared.likeness import check_patches
+from willis.shared.likeness.patches import check_patches
 
 MORPHOLOGY = (
     "vessel-density",  # share of foreground

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from willis.shared.errors import StateError
-from willis.shared.metrics_scores import PairedDifference, SegmentationScores
+from willis.shared.metrics.scores import PairedDifference, SegmentationScores
 from willis.shared.privacy import PrivacySpent
 from willis.shared.settings import Settings
 from willis.shared.whole_file import write_whole

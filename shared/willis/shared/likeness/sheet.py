@@ -8,12 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from willis.shared.errors import CohortError
-from willis.shared.likeness import check_patches, degenerate_masks
-from willis.shared.likeness_coverage import coverage_and_density
-from willis.shared.likeness_diversity import ms_ssim_diversity, ms_ssim_scales
-from willis.shared.likeness_features import DIRECTIONS, RandomFeatures
-from willis.shared.likeness_frechet import TrainingScale, frechet_distance
-from willis.shared.likeness_morphology import morpho13
+from willis.shared.likeness.coverage import coverage_and_density
+from willis.shared.likeness.diversity import ms_ssim_diversity, ms_ssim_scales
+from willis.shared.likeness.features import DIRECTIONS, RandomFeatures
+from willis.shared.likeness.frechet import TrainingScale, frechet_distance
+from willis.shared.likeness.morphology import morpho13
+from willis.shared.likeness.patches import check_patches, degenerate_masks
 from willis.shared.settings import Settings
 
 LEAST_PATCHES = DIRECTIONS + 1

@@ -1,6 +1,6 @@
 """Scores as lines of text, for whoever reads a terminal."""
 
-from willis.shared.metrics_sheet import Evaluation
+from willis.shared.metrics.sheet import Evaluation
 
 TITLE = "U-net trained on ..., tested on held-out subjects (not covered by epsilon)"
 
