@@ -112,6 +112,18 @@ def test_a_unit_writes_its_own_folder_and_nothing_else(tmp_path, service):
     assert said["LimitCORE"] == ["0"]
 
 
+def test_the_serving_unit_does_not_see_the_keys_that_it_does_not_need(tmp_path):
+    said = settings(unit(tmp_path, "serving", hub="/srv/a b%").read_text())["InaccessiblePaths"]
+    assert [shlex.split(one) for one in said] == [
+        [f"-/srv/a b%%/{secret}"] for secret in ("ca/ca.key", "release.key", "superexec.secret")
+    ]
+
+
+def test_two_containers_that_share_a_folder_may_both_use_it():
+    # Z would relabel the folder for the container that starts last (SELinux) and shut the other one out.
+    assert COMPOSE["hub"]["volumes"] == COMPOSE["serving"]["volumes"] == ["/srv/willis/hub:/srv/willis/hub:z"]
+
+
 def command_of(line: str) -> list[str]:
     """Return the words of an ``ExecStart=``, as systemd reads them."""
     return [word.replace("%%", "%").replace("$$", "$") for word in shlex.split(line)]

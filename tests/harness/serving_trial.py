@@ -20,6 +20,7 @@ from willis.server.hub.settings import HubSettings
 from willis.server.signing import sign_as_hub
 from willis.shared.collection.door import HubDoor, Patience
 from willis.shared.collection.kit import SETTINGS, CollectorKit, open_kit
+from willis.shared.collection.refusal import CollectionRefused
 from willis.shared.processes import free_port
 
 RUN = "tiny-1"
@@ -72,6 +73,18 @@ def kit_of(
 
 def door_of(kit: CollectorKit, *, patience: Patience = QUICK) -> HubDoor:
     return HubDoor(kit, patience=patience, wait=lambda pause: time.sleep(min(pause, 0.3)))
+
+
+def until_invited(door: HubDoor) -> None:
+    """Ask until the hub has looked at its invitations again: it answers."""
+    end = time.monotonic() + 5
+    while True:
+        try:
+            door.releases()
+        except CollectionRefused:
+            assert time.monotonic() < end
+        else:
+            return
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

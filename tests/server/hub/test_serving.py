@@ -159,23 +159,24 @@ def test_a_draw_that_cannot_be_is_told_why(
         ({"file": "../study.toml"}, "NOT_FOUND", "no such file"),
         ({"file": "SHA256SUMS"}, "NOT_FOUND", "no such file"),
         ({"file": "../../../release.key"}, "NOT_FOUND", "no such file"),
-        ({"offset": -1}, "OUT_OF_RANGE", "offset must be 0 to 11697, got -1"),
-        ({"offset": 11_698}, "OUT_OF_RANGE", "offset must be 0 to 11697, got 11698"),
+        ({"offset": -1}, "OUT_OF_RANGE", "offset must be 0 to SIZE, got -1"),
+        ({"offset": 1 << 20}, "OUT_OF_RANGE", "offset must be 0 to SIZE, got 1048576"),
         ({"offset": 2**62}, "OUT_OF_RANGE", "offset must be"),
         ({"digest": ""}, "FAILED_PRECONDITION", "another digest"),
     ],
 )
 def test_a_fetch_that_cannot_be_is_told_why(
-    stub: CollectionStub, door: HubDoor, changes: dict, status: str, said: str
+    stub: CollectionStub, door: HubDoor, hub: HubFolder, changes: dict, status: str, said: str
 ) -> None:
     digest = door.describe(RUN).release.digest
+    size = (hub.runs / RUN / "release" / "LICENSE").stat().st_size
     fields = {"version": VERSION, "release": RUN, "digest": digest, "file": "LICENSE"}
     with pytest.raises(grpc.RpcError) as caught:
         list(stub.Fetch(words.FetchRequest(**fields | changes)))
     told = caught.value
     assert isinstance(told, grpc.Call)
     assert told.code() is getattr(grpc.StatusCode, status)
-    assert said in (told.details() or "")
+    assert said.replace("SIZE", str(size)) in (told.details() or "")
 
 
 def test_an_offset_gives_the_rest_and_the_end_gives_nothing(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.made_certificates import MadeAuthority
-from harness.serving_trial import RUN, door_of, hub_with_release, kit_of, settings_of
+from harness.serving_trial import RUN, door_of, hub_with_release, kit_of, settings_of, until_invited
 
 from willis.server.hub.certificates import make_client_certificate
 from willis.server.hub.collectors import uninvite
@@ -126,18 +126,6 @@ def test_a_token_that_was_taken_back_gets_nothing(served: ServingHub, hub: HubFo
         until_invited(door)
         uninvite(hub, "gone")
         later(door)
-
-
-def until_invited(door: HubDoor) -> None:
-    """Ask until the hub has looked at its invitations again: it answers."""
-    end = datetime.now(UTC) + timedelta(seconds=5)
-    while True:
-        try:
-            door.releases()
-        except CollectionRefused:
-            assert datetime.now(UTC) < end
-        else:
-            return
 
 
 def test_another_hub_is_not_told_the_token(served: ServingHub, kit: CollectorKit, tmp_path: Path) -> None:

@@ -7,18 +7,20 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from harness.serving_trial import RUN, add_release, door_of, hub_with_release, kit_of
+from harness.serving_trial import RUN, add_release, door_of, hub_with_release, kit_of, until_invited
 
 from willis.server.hub.collectors import GuestList, invite, token_digest, uninvite
 from willis.server.hub.serving import serving
-from willis.server.hub.serving_draws import DrawingRoom
+from willis.server.hub.serving_draws import DrawingRoom, RoomClosed
 from willis.server.hub.serving_limits import Limits, StallWatch
 from willis.server.hub.serving_refusal import Refused
-from willis.server.hub.serving_releases import Shelf
-from willis.server.hub.settings import CollectionSettings
+from willis.server.hub.serving_releases import ServedRelease, Shelf
+from willis.server.hub.settings import CollectionSettings, HubSettings
 from willis.shared.collection import collection_pb2 as words
 from willis.shared.collection.refusal import VERSION, CollectionRefused
-from willis.shared.errors import StateError
+from willis.shared.collection.remote_pairs import RemotePairs
+from willis.shared.errors import StateError, Unreachable
+from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.release import read_release
 
 
@@ -109,15 +111,36 @@ def test_few_samplers_are_kept_the_oldest_goes_first(tmp_path: Path) -> None:
     one, two, three = Shelf(hub).all()
     wanted = read_release(one.folder).sampler().draw(first=4, n=2, seed=9).numpy()
     with DrawingRoom(samplers=2) as room:
-        images, labels = room.draw(one, first=4, n=2, seed=9)
+        images, labels = drawn(room, one, first=4, n=2, seed=9)
         np.testing.assert_allclose(images, wanted[:, :-1], atol=1e-6)
         np.testing.assert_array_equal(labels, wanted[:, -1] > 0)
-        room.draw(two, first=0, n=1, seed=0)
-        room.draw(one, first=0, n=1, seed=0)
-        room.draw(three, first=0, n=1, seed=0)
+        for release in (two, one, three):
+            drawn(room, release, first=0, n=1, seed=0)
         assert room.kept() == [one.digest, three.digest]
-    with pytest.raises(RuntimeError):
-        room.draw(one, first=0, n=1, seed=0)
+        stream = room.begin(one, end=1, seed=0)
+    with pytest.raises(RoomClosed):
+        stream.take(first=0, n=1)
+
+
+def drawn(room: DrawingRoom, release: ServedRelease, *, first: int, n: int, seed: int) -> tuple:
+    return room.begin(release, end=first + n, seed=seed).take(first=first, n=n)
+
+
+def test_a_sampler_that_fails_is_a_fault_of_the_hub_and_no_reason_to_ask_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = hub_with_release(tmp_path)
+    kit = kit_of(hub, "lab")
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(NetworkSampler, "draw", fails)
+    with serving(hub, grace_s=0), door_of(kit) as door:
+        until_invited(door)
+        with pytest.raises(Unreachable, match="the hub failed; its log says why"):
+            next(iter(RemotePairs(door, RUN, n=1, seed=0)))
+    assert "shapes do not fit" in caplog.text
 
 
 def test_an_invitation_ends_by_the_clock(tmp_path: Path) -> None:
@@ -140,6 +163,13 @@ def test_an_invitation_ends_by_the_clock(tmp_path: Path) -> None:
     assert guests.stands(made)  # for a second at most
     clock.now = 1.0
     assert not guests.stands(made)
+
+
+def test_two_doors_are_two_ports() -> None:
+    with pytest.raises(ValueError, match="port and certificate_port must differ, got 8444 for both"):
+        CollectionSettings(port=8444, certificate_port=8444)
+    told = {"host": "localhost", "collection": {"port": 9000}}
+    assert HubSettings.model_validate(told).collection.certificate_port == 8445
 
 
 def test_a_damaged_invitation_invites_nobody_and_harms_nobody(tmp_path: Path) -> None:

@@ -100,9 +100,20 @@ def make_client_certificate(authority: tuple[Path, Path], *, name: str, days: in
 
 def is_due(server: tuple[Path, Path], *, host: str) -> bool:
     """Return whether the server's certificate must be made (anew): none, ending soon, or not fitting."""
+    return days_left(server, host=host) < RENEWED_BEFORE_DAYS
+
+
+def days_left(server: tuple[Path, Path], *, host: str) -> float:
+    """Return for how many days the server's certificate is good yet; 0 where none is there that fits.
+
+    It reads the server's own key and certificate, and nothing of the authority's.
+
+    Raises:
+        StateError: One of the files cannot be read.
+    """
     key_file, certificate_file = server
     if not (key_file.exists() and certificate_file.exists()):
-        return True
+        return 0.0
     try:
         key = load_pem_private_key(key_file.read_bytes(), None)
         certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
@@ -111,11 +122,9 @@ def is_due(server: tuple[Path, Path], *, host: str) -> bool:
             f"cannot read the hub's certificate in {key_file.parent}: remove both files"
         ) from fault
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return (
-        certificate.public_key() != key.public_key()
-        or certificate.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEWED_BEFORE_DAYS)
-        or list(names) != _names(host)
-    )
+    if certificate.public_key() != key.public_key() or list(names) != _names(host):
+        return 0.0
+    return max(0.0, (certificate.not_valid_after_utc - datetime.now(UTC)) / timedelta(days=1))
 
 
 def _read_authority(authority: tuple[Path, Path]) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

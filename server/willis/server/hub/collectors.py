@@ -32,6 +32,7 @@ from willis.shared.collection.kit import (
     TOKEN,
 )
 from willis.shared.errors import StateError
+from willis.shared.release_signature import read_public_key
 from willis.shared.settings import Settings, read_toml
 from willis.shared.update import Digest
 from willis.shared.whole_file import make_folder, write_whole
@@ -82,6 +83,7 @@ def invite(
         raise StateError(f"{name} is invited already; `willis hub uninvite {hub.path} {name}` first")
     if kit.exists() and any(kit.iterdir()):
         raise StateError(f"{kit} is not empty; a kit overwrites nothing, name another --out")
+    read_public_key(hub.release_key[1])  # without it the kit would trust no release
     make_folder(kit, mode=0o700)
     if certificate:
         pem, key = make_client_certificate(hub.authority, name=name, days=days)

@@ -1,5 +1,8 @@
 """The program behind ``willis hub serve``: TLS on two ports, one for tokens, one for client certificates."""
 
+import logging
+import shlex
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -10,7 +13,7 @@ from grpc_health.v1 import health, health_pb2
 
 from willis.server.hub import certificates
 from willis.server.hub.collectors import GuestList
-from willis.server.hub.folder import HubFolder
+from willis.server.hub.folder import HubFolder, open_hub
 from willis.server.hub.serving_answers import CollectionAnswers
 from willis.server.hub.serving_check import SERVICE
 from willis.server.hub.serving_draws import DrawingRoom
@@ -21,10 +24,12 @@ from willis.shared.errors import StateError
 from willis.shared.lock import held_alone
 from willis.shared.processes import until_asked_to_stop
 
+logger = logging.getLogger(__name__)
 GRACE_S = 10.0
 _SPARE_WORKERS = 8  # for short calls while every stream is taken, and to say no to more
 _MOST_REQUEST_BYTES = 64 << 10
 _LOOK_S = 1.0
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,10 @@ class ServingHub:
 def serve(hub: HubFolder) -> None:
     """Serve a hub's releases until SIGTERM or SIGINT; then streams may go on for 10 seconds.
 
+    Neither the authority's key nor the releases' is opened: whoever takes over this process signs nothing.
+
     Raises:
-        StateError: Another process serves this hub, or an address is in use.
+        StateError: Another process serves this hub, an address is in use, or there is no good certificate.
     """
     refusal = f"{hub.path} is served already; one `willis hub serve` holds a folder"
     with (
@@ -55,8 +62,12 @@ def serve(hub: HubFolder) -> None:
         until_asked_to_stop() as stop,
         serving(hub) as served,
     ):
+        told = time.monotonic()
         while not stop.wait(_LOOK_S):
             served.stalls.look()
+            if time.monotonic() - told >= _DAY_S:
+                check_certificate(hub)
+                told = time.monotonic()
 
 
 @contextmanager
@@ -67,11 +78,10 @@ def serving(hub: HubFolder, *, grace_s: float = GRACE_S) -> Iterator[ServingHub]
         grace_s: How long streams may go on after its end, seconds.
 
     Raises:
-        StateError: An address cannot be listened on.
+        StateError: An address cannot be listened on, or there is no good certificate.
     """
     settings = hub.settings.collection
-    if certificates.is_due(hub.server, host=hub.settings.host):
-        certificates.make_server_certificate(hub.authority, hub.server, host=hub.settings.host)
+    check_certificate(hub)
     limits, stalls, shelf = Limits(settings), StallWatch(settings.stall_s), Shelf(hub)
     with ExitStack() as stack:
         draws = stack.enter_context(DrawingRoom())
@@ -96,6 +106,24 @@ def serving(hub: HubFolder, *, grace_s: float = GRACE_S) -> Iterator[ServingHub]
         finally:
             told.enter_graceful_shutdown()
             server.stop(grace_s).wait()
+
+
+def check_certificate(hub: HubFolder) -> None:
+    """Log which command renews a certificate that ends soon; serving itself signs none.
+
+    Raises:
+        StateError: There is none, it has ended, or it is made out to another host.
+    """
+    days = certificates.days_left(hub.server, host=hub.settings.host)
+    if days >= certificates.RENEWED_BEFORE_DAYS:
+        return
+    settings = open_hub(hub.path).settings  # as written: this process may listen elsewhere
+    words = ("willis", "hub", "init", hub.path, "--host", settings.host, "--port", settings.port)
+    more = ("--listen", settings.listen, "--inner-port", settings.inner_port)
+    renewal = f"`{shlex.join(str(word) for word in (*words, *more))}` makes it anew, as does `willis hub up`"
+    if not days:
+        raise StateError(f"{hub.server[1]} is lost, has ended, or is of another host or key: {renewal}")
+    logger.warning("%s ends in %.0f days: %s; then start serving again", hub.server[1], days, renewal)
 
 
 def _listen(server: grpc.Server, hub: HubFolder) -> tuple[str, str]:

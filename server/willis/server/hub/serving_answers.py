@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from willis.server.hub.collectors import GuestList, Invitation, certificate_digest, token_digest
-from willis.server.hub.serving_draws import DrawingRoom
+from willis.server.hub.serving_draws import DrawingRoom, RoomClosed
 from willis.server.hub.serving_limits import Limits, StallWatch
 from willis.server.hub.serving_refusal import Refused, answered, busy, invalid, streamed
 from willis.server.hub.serving_releases import ServedRelease, Shelf
@@ -164,11 +164,12 @@ class CollectionAnswers(CollectionServicer):
         return max(1, min(request.batch or request.n, _MESSAGE_BYTES // pair))
 
     def _pairs(self, release: ServedRelease, request: words.DrawRequest, batch: int) -> Iterator[words.Pairs]:
+        stream = self._draws.begin(release, end=request.first + request.n, seed=request.seed)
         for done in range(0, request.n, batch):
             first, n = request.first + done, min(batch, request.n - done)
             try:
-                images, labels = self._draws.draw(release, first=first, n=n, seed=request.seed)
-            except RuntimeError as fault:
+                images, labels = stream.take(first=first, n=n)
+            except RoomClosed as fault:
                 raise busy("the hub is stopping", retry_s=1.0) from fault
             yield words.Pairs(
                 shape=release.description.shape if done == 0 else None,

@@ -114,7 +114,12 @@ class Shelf:
         self._served = {name: one for name, one in self._served.items() if name in names}
         for folder in there:
             name = folder.parent.name
-            stamp = _stamp(folder)
+            try:
+                stamp = _stamp(folder)
+            except OSError as fault:  # it changes just now
+                self._served.pop(name, None)
+                logger.warning("%s is not served for now: %s", name, fault)
+                continue
             known = self._served.get(name)
             if (known is not None and known.stamp == stamp) or self._refused.get(name) == stamp:
                 continue

@@ -33,6 +33,12 @@ class CollectionSettings(Settings):
     streams: int = Field(default=32, ge=1, le=256)
     stall_s: float = Field(default=120.0, gt=0)
 
+    @model_validator(mode="after")
+    def _two_ports(self) -> "CollectionSettings":
+        if self.port == self.certificate_port:
+            raise ValueError(f"port and certificate_port must differ, got {self.port} for both")
+        return self
+
 
 class HubSettings(Settings):
     """Where a hub is reached, and where its own programs meet.
@@ -52,15 +58,9 @@ class HubSettings(Settings):
     collection: CollectionSettings = CollectionSettings()
 
     @model_validator(mode="after")
-    def _ports_apart(self) -> "HubSettings":
+    def _two_ports(self) -> "HubSettings":
         if self.port == self.inner_port:
             raise ValueError(f"port and inner_port must differ, got {self.port} for both")
-        ports = self.port, self.inner_port, self.collection.port, self.collection.certificate_port
-        if len(set(ports)) < len(ports):
-            raise ValueError(
-                "port, inner_port, collection.port and collection.certificate_port must differ, got "
-                f"{', '.join(map(str, ports))}"
-            )
         return self
 
     @property

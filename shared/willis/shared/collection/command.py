@@ -38,7 +38,7 @@ def collect() -> None:
 @_KIT
 @_JSON
 def list_releases(kit: Path, *, as_json: bool) -> None:
-    """List what the hub of a KIT serves."""
+    """List what the hub of a KIT serves, in the hub's own words; `describe` checks them."""
     from willis.shared.collection.description import printable
     from willis.shared.collection.door import HubDoor
     from willis.shared.collection.kit import open_kit
@@ -57,7 +57,10 @@ def list_releases(kit: Path, *, as_json: bool) -> None:
     lines = [
         f"{one['release']}: study {one['study']}, {one['bytes']} bytes\n  {one['privacy']}" for one in found
     ]
-    click.echo(json.dumps({"releases": found}) if as_json else "\n".join(lines) or "No release yet.")
+    lines.append("The hub's own words: `willis collect describe` compares them with what it signed.")
+    click.echo(
+        json.dumps({"releases": found}) if as_json else "\n".join(lines if found else ["No release yet."])
+    )
 
 
 @collect.command(epilog="Example: willis collect describe kits/lab-a demo-1 --json")
@@ -65,7 +68,10 @@ def list_releases(kit: Path, *, as_json: bool) -> None:
 @_RELEASE
 @_JSON
 def describe(kit: Path, release: str, *, as_json: bool) -> None:
-    """Tell what a RELEASE says of itself; its digests are checked against the hub's signature."""
+    """Tell what a RELEASE says of itself in its sheet, which the hub signed.
+
+    A hub that says other things than the sheet is refused.
+    """
     from willis.shared.collection.description import checked
     from willis.shared.collection.door import HubDoor
     from willis.shared.collection.kit import open_kit

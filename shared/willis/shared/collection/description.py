@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from willis.shared.collection import collection_pb2 as words
+from willis.shared.collection.signed_sheet import SignedSheet, read_sheet
 from willis.shared.errors import ReleaseError
+from willis.shared.release_bundle.layout import SHEET
 from willis.shared.release_signature import SignedRelease, verify_sums
 
 MOST_FILE_BYTES = 64 << 30
@@ -18,16 +20,17 @@ _MOST_SIDE, _MOST_CHANNELS = 4096, 64
 
 @dataclass(frozen=True)
 class SheetedRelease:
-    """A release as its hub describes it, its digests signed.
+    """A release as its signed sheet describes it; name, sizes and ``most_pairs`` alone are the hub's word.
 
     Attributes:
         name: As the hub lists it.
         signed: Digest of the release, and of each of its files.
         sizes: Bytes of each file, as the hub says: a file of another size has another digest.
         sheet: What the release says of itself, one of its signed files.
-        privacy: Its privacy in one sentence, the hub's word too.
-        image_shape: Of one image: channels, then pixels along each axis.
-        most_pairs: In one draw.
+        study: Name of the study, by the sheet.
+        privacy: Its privacy in one sentence, by the sheet.
+        image_shape: Of one image: channels, then pixels along each axis; by the sheet.
+        most_pairs: In one draw, as the hub says.
     """
 
     name: str
@@ -48,8 +51,12 @@ class SheetedRelease:
 def checked(told: words.Description, *, name: str, key: Ed25519PublicKey) -> SheetedRelease:
     """Return a description whose digests were signed and whose parts fit.
 
+    1) the signature over ``SHA256SUMS``; 2) the hub's list of files; 3) the digest of ``release.json``;
+    4) what the hub says of study, privacy and shape beside what that file says.
+
     Raises:
-        ReleaseError: Another key signed it, or its parts contradict each other.
+        ReleaseError: Another key signed it, its parts contradict each other, or the hub says other things of
+            the release than its signed sheet does.
     """
     signed = verify_sums(told.sums, told.signature, key=key, where=f"release {name}")
     sizes = {file.name: file.bytes for file in told.files}
@@ -59,14 +66,17 @@ def checked(told: words.Description, *, name: str, key: Ed25519PublicKey) -> She
         raise ReleaseError(f"release {name}: a file must have 0 to {MOST_FILE_BYTES} bytes, got {sizes}")
     if (told.release.name, told.release.digest) != (name, signed.digest):
         raise ReleaseError(f"release {name}: the hub describes {told.release.name[:80]!r} instead")
+    whole = _sheet(told, signed, name)
+    sheet = read_sheet(whole, release=name)
+    _check_words(told, sheet, name)
     return SheetedRelease(
         name=name,
         signed=signed,
         sizes=sizes,
-        sheet=_sheet(told, signed, name),
-        study=printable(told.release.study),
-        privacy=printable(told.release.privacy),
-        image_shape=shape_of(told.shape, name),
+        sheet=whole,
+        study=printable(sheet.study.name),
+        privacy=printable(sheet.network.sentence()),
+        image_shape=sheet.image_shape,
         most_pairs=told.most_pairs,
     )
 
@@ -89,8 +99,30 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text[:2000])
 
 
-def _sheet(told: words.Description, signed: SignedRelease, name: str) -> Mapping[str, object]:
-    if hashlib.sha256(told.sheet).hexdigest() != signed.files.get(told.sheet_file):
+def _check_words(told: words.Description, sheet: SignedSheet, name: str) -> None:
+    shape = " x ".join(map(str, shape_of(told.shape, name)))
+    beside = [
+        ("study", told.release.study, sheet.study.name),
+        ("privacy", told.release.privacy, sheet.network.sentence()),
+        ("shape of an image", shape, " x ".join(map(str, sheet.image_shape))),
+    ]
+    problems = [
+        f"{what}: the hub says {printable(theirs)!r}, the signed sheet {printable(own)!r}"
+        for what, theirs, own in beside
+        if theirs != own
+    ]
+    if problems:
+        raise ReleaseError(
+            f"release {name}: the hub says other things of it than {SHEET}, which was signed; trust neither "
+            "before its operator has told you why (the hub's Willis may be another version)",
+            problems,
+        )
+
+
+def _sheet(told: words.Description, signed: SignedRelease, name: str) -> dict[str, object]:
+    if told.sheet_file != SHEET:
+        raise ReleaseError(f"release {name}: the hub gives {told.sheet_file[:80]!r} for {SHEET}")
+    if hashlib.sha256(told.sheet).hexdigest() != signed.files.get(SHEET):
         raise ReleaseError(f"release {name}: its sheet is not the file that was signed")
     try:
         sheet = json.loads(told.sheet)
