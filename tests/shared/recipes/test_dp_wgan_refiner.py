@@ -155,10 +155,11 @@ def test_a_part_out_of_range_is_refused(first, n):
         draw_blocks(lambda dice: torch.zeros(len(dice), 2, 1), first=first, n=n, seed=0, block=4)
 
 
-def test_a_block_holds_no_more_than_262144_pixels():
-    assert block_of(study()) == 64
-    large = parse(STUDY | {"patch": {"size": [512, 512]}}, Study, where="large")
-    assert block_of(large) == 1
+@pytest.mark.parametrize(
+    ("size", "block"), [((16, 16), 64), ((64, 64), 16), ((96, 96), 7), ((512, 512), 1), ((64, 64, 64), 1)]
+)
+def test_a_block_holds_no_more_than_65536_pixels_or_64_patches_or_one(size, block):
+    assert block_of(parse(STUDY | {"patch": {"size": list(size)}}, Study, where="sized")) == block
 
 
 @pytest.mark.parametrize("refiner", [True, False])

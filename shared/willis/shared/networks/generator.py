@@ -1,12 +1,38 @@
 """The generator: latent vector and texture in, labelled patches out."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+_CONVOLVED = {2: nn.functional.conv2d, 3: nn.functional.conv3d}
+_LEAST_PIXELS = 1024  # of a batch, before they are doubled; below, folding kernels costs more than it saves
+
+
+def _doubled_and_convolved(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What a 3-wide convolution makes of nearest-neighbour doubled pixels, up to rounding.
+
+    Along an axis, the output's pixel 2i meets pixels i-1, i, i and its pixel 2i+1 meets i, i, i+1 of what was
+    not doubled yet. With the weights that meet the same pixel added up first, that is one kernel of 2 for the
+    even and one for the odd outputs: 4 instead of 9 products a pixel in 2-D, 8 instead of 27 in 3-D, and the
+    doubled pixels are never written.
+    """
+    dimensions, sides = hidden.ndim - 2, hidden.shape[2:]
+    kernels = [weight]
+    for axis in range(2, weight.ndim):
+        folded = []
+        for kernel in kernels:
+            before, here, after = kernel.unbind(axis)
+            folded += [torch.stack((before, here + after), axis), torch.stack((before + here, after), axis)]
+        kernels = folded
+    made = hidden.new_empty((len(hidden), len(weight), *[2 * side for side in sides]))
+    for odd, kernel in zip(product((0, 1), repeat=dimensions), kernels, strict=True):
+        convolved = _CONVOLVED[dimensions](hidden, kernel, bias, padding=1)
+        inner = [slice(one, one + side) for one, side in zip(odd, sides, strict=True)]
+        made[(..., *[slice(one, None, 2) for one in odd])] = convolved[(..., *inner)]
+    return made
 
 
 class _Doubling(nn.Module):
@@ -19,8 +45,16 @@ class _Doubling(nn.Module):
         self.normalisation = nn.GroupNorm(min(8, outputs), outputs)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        hidden = nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
-        return nn.functional.leaky_relu(self.normalisation(self.convolution(hidden)), 0.2)
+        normal = self.normalisation(self._convolved(hidden))
+        return nn.functional.leaky_relu(normal, 0.2, inplace=not torch.is_grad_enabled())
+
+    def _convolved(self, hidden: Tensor) -> Tensor:
+        """Doubled and convolved; literally where it is trained, and on a GPU, where nobody measured."""
+        drawing = not (self.training or torch.is_grad_enabled()) and hidden.device.type == "cpu"
+        if drawing and hidden.numel() >= _LEAST_PIXELS * hidden.shape[1]:
+            weight, bias = self.convolution.parameters()
+            return _doubled_and_convolved(hidden, weight, bias)
+        return self.convolution(nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest"))
 
 
 class _ImageHead(nn.Module):
@@ -35,7 +69,7 @@ class _ImageHead(nn.Module):
 
     def forward(self, hidden: Tensor, texture: Tensor) -> Tensor:
         grained = self.hidden(hidden) + self.grain * texture
-        return self.image(nn.functional.leaky_relu(grained, 0.2))
+        return self.image(nn.functional.leaky_relu(grained, 0.2, inplace=not torch.is_grad_enabled()))
 
 
 class Generator(nn.Module):

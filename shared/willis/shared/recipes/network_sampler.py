@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from willis.shared.networks.build import build_generator, public_generator
 from willis.shared.networks.generator import Generator
 from willis.shared.patch import LabelledPatches
+from willis.shared.recipes.contract import Sampler
 from willis.shared.study import Study
 from willis.shared.update import Arrays, state_from_arrays
 
-_PIXELS_AT_ONCE = 2**18
+_PIXELS_AT_ONCE = 2**16  # beyond, layers leave the caches of a CPU and draw no faster, often slower
 
 # From the dice of some patches, one a patch, to those patches.
 Draw = Callable[[list[torch.Generator]], Float[Tensor, "patch channel *space"]]
@@ -106,6 +107,11 @@ def block_of(study: Study) -> int:
     Rounding depends on it, so it is a matter of the patch's size alone.
     """
     return max(1, min(64, _PIXELS_AT_ONCE // prod(study.patch.size)))
+
+
+def drawn_at_once(sampler: Sampler) -> int:
+    """Return how many patches a sampler draws at once whatever it is asked for; 1 where it draws singly."""
+    return sampler.block if isinstance(sampler, NetworkSampler) else 1
 
 
 def draw_blocks(draw: Draw, *, first: int, n: int, seed: int, block: int) -> LabelledPatches:
