@@ -98,3 +98,21 @@ def test_the_command_writes_the_program_and_says_the_privacy(tmp_path):
     assert again.exit_code == StateError.exit_code
     assert "is there already" in again.output
     torch.export.load(tmp_path / "g.pt2")
+
+
+def test_the_place_is_checked_before_anything_is_made(tmp_path, monkeypatch):
+    release = write(tmp_path / "release")
+    monkeypatch.setattr(torch.export, "export", lambda *given, **more: pytest.fail("it was exported"))
+    with pytest.raises(StateError, match=r"there is no folder .*nowhere; make it"):
+        convert_release(release, tmp_path / "nowhere" / "generator.pt2", form="pt2")
+
+
+def test_what_travels_with_a_program_is_of_the_release_that_was_read(tmp_path):
+    """Files that were changed on the disk since then are not read again."""
+    release = write(tmp_path / "release")
+    drawing = release.folder / "configs" / "drawing.json"
+    said = json.loads(drawing.read_text())
+    drawing.write_text(json.dumps(said | {"threshold": 5.0}))
+    told = {"drawing": ""}
+    torch.export.load(convert_release(release, tmp_path / "g.pt2", form="pt2"), extra_files=told)
+    assert json.loads(told["drawing"]) == said

@@ -13,7 +13,7 @@ from willis.shared.errors import ReleaseError, Unreachable
 from willis.shared.networks.build import build_generator
 from willis.shared.networks.start import arrays_of
 from willis.shared.release import GeneratorRelease
-from willis.shared.synthesis import draw_pairs
+from willis.shared.synthesis import draw_pairs, export_pairs
 from willis.shared.synthetic_pairs import SyntheticPairs
 
 N = 70  # a block of 64 and a part of the next
@@ -184,3 +184,16 @@ def test_on_a_gpu_spawned_workers_draw_and_forked_ones_say_why_not(release):
         assert torch.equal(label, other_label)
     with pytest.raises(Unreachable, match="forked worker"):
         list(DataLoader(pairs, batch_size=32, num_workers=1, multiprocessing_context="fork"))
+
+
+@pytest.mark.parametrize("form", ["nnunet", "bids", "npz", "png"])
+def test_what_a_data_set_writes_is_what_willis_synthesize_writes(release, tmp_path, form):
+    seen: list[int] = []
+    pairs = SyntheticPairs(release, n=5, seed=7, transform=lambda pair: None)
+    written = pairs.write(tmp_path / "a", form=form, progress=seen.append)
+    wanted = export_pairs(release, tmp_path / "b", n=5, seed=7, form=form, device="cpu")
+    assert written.relative_to(tmp_path / "a") == wanted.relative_to(tmp_path / "b")
+    files = [path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*") if path.is_file()]
+    assert files
+    assert all((tmp_path / "a" / one).read_bytes() == (tmp_path / "b" / one).read_bytes() for one in files)
+    assert seen == [5]

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -19,6 +20,10 @@ from willis.shared.metrics.sheet import ScoreSheet
 from willis.shared.privacy import PrivacyBudget
 
 _MOST_NAMES = 12  # sites in a legend
+_MOST_LETTERS = 40  # of a name in a chart
+_LETTERS_ACROSS = 46  # that a legend has room for
+_LINE = 20  # letters of a figure's name in one line
+_BUDGET = "agreed budget"
 _WIDTH = 4.6  # inches; on a phone the page shows it at three quarters
 
 
@@ -52,6 +57,9 @@ def epsilon_chart(records: Sequence[RoundRecord], plan: PrivacyBudget) -> Chart 
     sites = ledger_sites(records)
     if not sites:
         return None
+    named = sites if len(sites) <= _MOST_NAMES else ()
+    longest = max(len(_short(site)) for site in named) if named else 0
+    columns = min(3, max(1, _LETTERS_ACROSS // (max(longest, len(_BUDGET)) + 4)))
 
     def draw(axes: Axes, palette: _Palette) -> None:
         for at, site in enumerate(sites):
@@ -60,18 +68,18 @@ def epsilon_chart(records: Sequence[RoundRecord], plan: PrivacyBudget) -> Chart 
             ]
             width = 1.5 + 7 * (len(sites) - 1 - at) / len(sites)  # equal curves lie on one another: all show
             style = {"color": palette.series[at % len(palette.series)], "linewidth": width, "marker": "o"}
-            axes.plot(*zip(*points, strict=True), markersize=1.6 * width, label=site, **style)
-        axes.axhline(plan.epsilon, color=palette.soft, linestyle="--", linewidth=1.2, label="agreed budget")
+            axes.plot(*zip(*points, strict=True), markersize=1.6 * width, label=_short(site), **style)
+        axes.axhline(plan.epsilon, color=palette.soft, linestyle="--", linewidth=1.2, label=_BUDGET)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round", color=palette.soft)
-        kind = f"unit {plan.unit.value}, {plan.relation.value}"
-        axes.set_ylabel(f"epsilon at delta {plan.delta:g}\n{kind}", color=palette.soft)
-        if len(sites) <= _MOST_NAMES:
-            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 3}
+        kind = f"unit {plan.unit.value},\n{plan.relation.value}"
+        axes.set_ylabel(f"epsilon at delta {plan.delta:g},\n{kind}", color=palette.soft)
+        if named:
+            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": columns}
             axes.legend(frameon=False, labelcolor=palette.ink, **place)
 
-    return _chart(draw, height=3.6)
+    return _chart(draw, height=3.2 + 0.24 * -(-(len(named) + 1) // columns))
 
 
 def score_chart(scores: ScoreSheet | None) -> Chart | None:
@@ -82,7 +90,7 @@ def score_chart(scores: ScoreSheet | None) -> Chart | None:
     bounds = [row.dice for row in rows if row.name in ("real", "prior")]
 
     def draw(axes: Axes, palette: _Palette) -> None:
-        names = [row.name for row in rows]
+        names = [_short(row.name) for row in rows]
         axes.barh(names, [row.dice for row in rows], color=palette.series[0], height=0.5)
         for bound in bounds:
             axes.axvline(bound, color=palette.soft, linestyle=":", linewidth=1.2, zorder=0)
@@ -105,10 +113,10 @@ def likeness_chart(rows: LikenessRows | None) -> Chart | None:
     ways = rows.ways() if rows is not None else {}
     if not ways:
         return None
-    names = list(ways)[::-1]
+    names = [fill(_short(name), _LINE) for name in ways][::-1]
 
     def draw(axes: Axes, palette: _Palette) -> None:
-        shown = np.clip([ways[name] for name in names], -0.5, 1.5)
+        shown = np.clip(list(ways.values())[::-1], -0.5, 1.5)
         axes.hlines(names, 0, shown, color=palette.series[0], linewidth=2)
         axes.plot(shown, names, "o", color=palette.series[0], markersize=8)
         for bound in (0, 1):
@@ -116,7 +124,12 @@ def likeness_chart(rows: LikenessRows | None) -> Chart | None:
         axes.set_xlim(-0.6, 1.6)
         axes.set_xticks([-0.5, 0, 0.5, 1, 1.5], ["", "floor\n(prior)", "half", "ceiling\n(real)", ""])
 
-    return _chart(draw, height=1.1 + 0.36 * len(names))
+    return _chart(draw, height=1.1 + 0.46 * len(names))
+
+
+def _short(name: str) -> str:
+    """Return a name that a chart has room for; the table beside it has it whole."""
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
 
 
 def _chart(draw: Callable[[Axes, _Palette], None], *, height: float) -> Chart:
@@ -125,16 +138,16 @@ def _chart(draw: Callable[[Axes, _Palette], None], *, height: float) -> Chart:
 
 def _svg(draw: Callable[[Axes, _Palette], None], palette: _Palette, height: float) -> str:
     """Draw an SVG, transparent, without a date: the same bytes for the same run."""
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    axes.tick_params(colors=palette.soft, labelcolor=palette.ink)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(palette.soft)
     data = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "willis"}):
+    with matplotlib.rc_context({"svg.hashsalt": "willis", "text.parse_math": False, "font.size": 11.5}):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_facecolor("none")
+        axes.tick_params(colors=palette.soft, labelcolor=palette.ink)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(palette.soft)
         draw(axes, palette)
         figure.savefig(data, format="svg", transparent=True, metadata={"Date": None})
     return uri("image/svg+xml", data.getvalue())

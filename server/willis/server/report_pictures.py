@@ -11,11 +11,9 @@ from numpy import ndarray
 from PIL import Image
 
 from willis.shared.patch import LabelledPatches
+from willis.shared.shown_slice import shown_slice
 
-_LEAST_SIDE, _MOST_SIDE = (
-    96,
-    96,
-)  # screen pixels of a picture's side: smaller is enlarged, larger made smaller
+_SHORTER_SIDE = 96  # screen pixels of an image: a smaller one is enlarged first, a larger one made smaller
 _MARK = np.array([1.0, 0.45, 0.2])  # colour of a label
 
 
@@ -37,11 +35,9 @@ class Samples:
 def pictures_of(patches: LabelledPatches) -> tuple[str, ...]:
     """Return one picture a pair: the image, and the image again with its label in colour.
 
-    Of a volume it is the middle slice along the first axis.
+    Of a volume it is the slice along the first axis that holds most of the label.
     """
-    if patches.ndim == 5:
-        patches = patches[:, :, patches.shape[2] // 2]
-    return tuple(_picture(patch) for patch in patches.numpy())
+    return tuple(_picture(shown_slice(patch).numpy()) for patch in patches)
 
 
 def uri(kind: str, data: bytes) -> str:
@@ -54,7 +50,7 @@ def _picture(patch: Float[ndarray, "channel row col"]) -> str:
     image = (np.moveaxis(channels, 0, -1) + 1) / 2
     marked = np.where(patch[-1, ..., None] > 0, 0.35 * image + 0.65 * _MARK, image)
     gap = np.ones((len(image), 1, 3)) / 2
-    factor = -(-_LEAST_SIDE // min(image.shape[:2]))
+    factor = -(-_SHORTER_SIDE // min(image.shape[:2]))
     pair = np.hstack([image, gap, marked]).repeat(factor, axis=0).repeat(factor, axis=1)
     data = io.BytesIO()
     imsave(data, _no_larger(np.clip(pair, 0, 1), least=min(image.shape[:2]) * factor), format="png")
@@ -63,8 +59,8 @@ def _picture(patch: Float[ndarray, "channel row col"]) -> str:
 
 def _no_larger(pair: Float[ndarray, "row col 3"], *, least: int) -> Float[ndarray, "row2 col2 3"]:
     """Return a picture whose shorter side is no longer than the page has room for; areas are averaged."""
-    if least <= _MOST_SIDE:
+    if least <= _SHORTER_SIDE:
         return pair
-    rows, cols = (max(1, round(side * _MOST_SIDE / least)) for side in pair.shape[:2])
+    rows, cols = (max(1, round(side * _SHORTER_SIDE / least)) for side in pair.shape[:2])
     small = Image.fromarray(np.round(pair * 255).astype(np.uint8)).resize((cols, rows), Image.Resampling.BOX)
     return np.asarray(small) / 255

@@ -1,12 +1,11 @@
 """What the report's viewer shows: synthetic volumes with their labels, as NIfTI-1 files in memory.
 
 A 3-D patch is a volume. 2-D patches are stacked: slice k of the volume is patch k, and nothing joins two
-slices. Nothing here opens or writes a medical file: the bytes are made for the page alone.
+slices. Nothing here opens or writes a file: the bytes are made for the page alone.
 """
 
 import base64
 import gzip
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,14 +13,12 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
+from willis.shared.export.nifti import nifti_bytes
 from willis.shared.patch import LabelledPatches, PatchSpec
 
 _MOST_VOXELS = 300_000  # of one volume; a larger one is thinned
 _MOST_BYTES = 900_000  # of all volumes on the page, as they stand there
 _MOST_3D = 3
-_HEADER = 352  # bytes before the first voxel
-_UINT8 = 2  # NIfTI's code
-_MM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +29,8 @@ class ViewedVolume:
         title: What it is.
         told: What each slice is; one sentence where all are the same.
         view: How it is shown first: ``slice`` or ``planes``.
+        start: Where the cross is first, as shares of the three axes: of a stack its middle, of a volume on
+            its label, in the slice that holds most of it.
         image: The image, NIfTI-1, gzip, base64; values -1 to 1 as 0 to 255.
         label: The same of the label; 0 and 1.
     """
@@ -39,6 +38,7 @@ class ViewedVolume:
     title: str
     told: tuple[str, ...]
     view: str
+    start: tuple[float, float, float]
     image: str
     label: str
 
@@ -64,34 +64,14 @@ def viewed_volumes(drawn: LabelledPatches, spec: PatchSpec, *, title: str) -> tu
     return tuple(kept)
 
 
-def nifti(voxels: UInt8[ndarray, "x y z"], *, spacing: tuple[float, float, float]) -> bytes:
-    """Return a NIfTI-1 file of one volume, axes to the right, front and top (RAS).
-
-    Args:
-        voxels: Any values.
-        spacing: Of a voxel along each axis, in mm.
-    """
-    head = bytearray(_HEADER)
-    struct.pack_into("<i", head, 0, 348)
-    struct.pack_into("<8h", head, 40, 3, *voxels.shape, 1, 1, 1, 1)
-    struct.pack_into("<2h", head, 70, _UINT8, 8)
-    struct.pack_into("<8f", head, 76, 1.0, *spacing, 0.0, 0.0, 0.0, 0.0)
-    struct.pack_into("<3f", head, 108, float(_HEADER), 1.0, 0.0)
-    struct.pack_into("<B", head, 123, _MM)
-    struct.pack_into("<2h", head, 252, 0, 1)  # no quaternion; the affine maps to scanner coordinates
-    for row, step in enumerate(spacing):
-        struct.pack_into("<f", head, 280 + 16 * row + 4 * row, step)
-    head[344:348] = b"n+1\x00"
-    return bytes(head) + voxels.tobytes(order="F")
-
-
 def _stack(drawn: LabelledPatches, spec: PatchSpec, title: str) -> Iterator[ViewedVolume]:
     step = _step(drawn[:, 0].numel())
     thin = drawn[:, :, ::step, ::step].numpy()
     image, label = (np.moveaxis(thin[:, at], (0, 1, 2), (2, 1, 0))[:, ::-1] for at in (0, -1))
     row, col = (one * step for one in spec.spacing_mm or (1.0, 1.0))
     told = tuple(f"Slice {k} of {len(thin)}: synthetic patch {k}." for k in range(1, len(thin) + 1))
-    yield _volume(image, label, title=title, told=told, view="slice", spacing=(col, row, max(row, col)))
+    spacing = (col, row, max(row, col))
+    yield _volume(image, label, title=title, told=told, view="slice", spacing=spacing, spec=spec)
 
 
 def _each(drawn: LabelledPatches, spec: PatchSpec, title: str) -> Iterator[ViewedVolume]:
@@ -102,7 +82,8 @@ def _each(drawn: LabelledPatches, spec: PatchSpec, title: str) -> Iterator[Viewe
             f", every {step}. voxel shown." if step > 1 else "."
         )
         name = f"{title} {number}"
-        yield _volume(patch[0], patch[-1], title=name, told=(told,), view="planes", spacing=(x, y, z))
+        image, label, spacing = patch[0], patch[-1], (x, y, z)
+        yield _volume(image, label, title=name, told=(told,), view="planes", spacing=spacing, spec=spec)
 
 
 def _step(voxels: int, *, axes: int = 2) -> int:
@@ -120,8 +101,28 @@ def _volume(
     told: tuple[str, ...],
     view: str,
     spacing: tuple[float, float, float],
+    spec: PatchSpec,
 ) -> ViewedVolume:
     grey = np.round((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
-    files = (nifti(voxels, spacing=spacing) for voxels in (grey, (label > 0).astype(np.uint8)))
+    marks, known = (label > 0).astype(np.uint8), spec.spacing_mm is not None
+    files = (nifti_bytes(voxels, spacing_mm=spacing, known=known) for voxels in (grey, marks))
     as_text = [base64.b64encode(gzip.compress(one, mtime=0)).decode() for one in files]
-    return ViewedVolume(title=title, told=told, view=view, image=as_text[0], label=as_text[1])
+    start = _middle(marks.shape) if view == "slice" else _on_label(marks)
+    return ViewedVolume(title=title, told=told, view=view, start=start, image=as_text[0], label=as_text[1])
+
+
+def _middle(size: tuple[int, ...]) -> tuple[float, float, float]:
+    """Return the middle of the middle voxel; of an even number the one before."""
+    x, y, z = (((side + 1) // 2 - 0.5) / side for side in size)
+    return (x, y, z)
+
+
+def _on_label(marks: UInt8[ndarray, "x y z"]) -> tuple[float, float, float]:
+    """Return the labelled voxel nearest to the label's middle, in the slice with most label."""
+    if not marks.any():
+        return _middle(marks.shape)
+    at = int(marks.sum((0, 1), dtype=int).argmax())
+    places = np.argwhere(marks[:, :, at])
+    row, col = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
+    x, y, z = (float((one + 0.5) / side) for one, side in zip((row, col, at), marks.shape, strict=True))
+    return (x, y, z)

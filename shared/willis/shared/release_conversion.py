@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from willis.shared.errors import ReleaseError, StateError, Unreachable
 from willis.shared.recipes.network_sampler import LatentSource, NetworkSampler
 from willis.shared.release import GeneratorRelease
-from willis.shared.release_bundle import layout
-from willis.shared.release_bundle.bundle_configs import network_class
-from willis.shared.whole_file import write_whole
+from willis.shared.release_bundle.bundle_configs import drawing_of, network_class
+from willis.shared.whole_file import check_place, write_whole
 
 Form = Literal["onnx", "pt2"]
 
@@ -67,7 +66,8 @@ def convert_release(release: GeneratorRelease, path: Path, *, form: Form) -> Pat
         )
     if path.exists():
         raise StateError(f"{path} is there already; name another file")
-    about = json.loads((release.folder / layout.DRAWING).read_text(encoding="utf-8"))
+    check_place(path)
+    about = drawing_of(release.sheet, sampler)
     whole = _LabelledNetwork(sampler.network, about["threshold"]).eval()
     inputs = _inputs(release, texture=isinstance(sampler.source, LatentSource))
     told = {"privacy": release.spent.sentence(), "drawing": json.dumps(about), "release": release.digest}

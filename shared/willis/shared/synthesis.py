@@ -3,9 +3,9 @@
 Patch i of a seed is the same whatever else is drawn with it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
@@ -14,14 +14,17 @@ from willis.shared.export.contrast import Suffix
 from willis.shared.export.nnunet import write_nnunet
 from willis.shared.export.npz import write_npz
 from willis.shared.export.png import write_png
+from willis.shared.export.room import fitting
 from willis.shared.networks.build import choose_device
-from willis.shared.patch import LabelledPatches
+from willis.shared.patch import LabelledPatches, PatchSpec
 from willis.shared.prior.families import Family
+from willis.shared.privacy import PrivacySpent
 from willis.shared.recipes.contract import Sampler
 from willis.shared.recipes.network_sampler import NetworkSampler
-from willis.shared.release import GeneratorRelease
+from willis.shared.study import Study
 
 MOST_PATCHES = 10_000_000
+FileForm = Literal["nnunet", "bids", "npz", "png"]
 
 # The contrast in which most people see what a family draws; BIDS has no name for one that is not known.
 _SUFFIXES: dict[Family, Suffix] = {
@@ -31,8 +34,31 @@ _SUFFIXES: dict[Family, Suffix] = {
 }
 
 
+class PairSource(Protocol):
+    """What pairs are drawn from: a :class:`~willis.shared.release.GeneratorRelease` is one."""
+
+    @property
+    def study(self) -> Study:
+        """The protocol it was trained by."""
+        ...
+
+    @property
+    def spent(self) -> PrivacySpent:
+        """What it cost in privacy."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names it."""
+        ...
+
+    def sampler(self) -> Sampler:
+        """Return what draws labelled patches."""
+        ...
+
+
 def draw_pairs(
-    release: GeneratorRelease,
+    release: PairSource,
     *,
     n: int,
     seed: int,
@@ -70,7 +96,7 @@ def draw_pairs(
 
 
 def stream_pairs(
-    release: GeneratorRelease, *, n: int, seed: int, batch: int = 64, device: str = "auto"
+    release: PairSource, *, n: int, seed: int, batch: int = 64, device: str = "auto"
 ) -> Iterator[LabelledPatches]:
     """Yield the patches of :func:`draw_pairs` in batches, so that they need not fit in memory.
 
@@ -86,12 +112,12 @@ def stream_pairs(
 
 
 def export_pairs(
-    release: GeneratorRelease,
+    release: PairSource,
     folder: Path,
     *,
     n: int,
     seed: int,
-    form: Literal["nnunet", "bids", "npz", "png"],
+    form: FileForm,
     batch: int = 64,
     device: str = "auto",
     progress: Callable[[int], None] | None = None,
@@ -113,26 +139,63 @@ def export_pairs(
         ReleaseError: Pictures (``png``) of a release that draws volumes are asked for.
         StateError: The folder is not empty or cannot be written; nothing is left there.
     """
-    study = release.study
     batches = _counted(stream_pairs(release, n=n, seed=seed, batch=batch, device=device), progress)
+    return write_pairs(
+        batches,
+        folder,
+        release=release,
+        spec=release.study.patch,
+        n=n,
+        form=form,
+        told=f"{n} pairs drawn with seed {seed}",
+        png_bits=png_bits,
+        bids_suffix=bids_suffix,
+    )
+
+
+def write_pairs(
+    batches: Iterable[LabelledPatches],
+    folder: Path,
+    *,
+    release: PairSource,
+    spec: PatchSpec,
+    n: int,
+    form: FileForm,
+    told: str,
+    png_bits: Literal[8, 16] = 8,
+    bids_suffix: Suffix | None = None,
+) -> Path:
+    """Write what a release drew into files, with the privacy figure beside them; see :func:`export_pairs`.
+
+    Args:
+        batches: n in all; one batch is in memory at a time.
+        spec: Of what was drawn.
+        told: What was drawn, in a few words.
+
+    Raises:
+        ReleaseError: As :func:`export_pairs`.
+        StateError: The same.
+    """
+    study = release.study
     about = {
-        "description": f"Synthetic: {n} pairs drawn with seed {seed} from a generator of study {study.name}",
+        "description": f"Synthetic: {told} from a generator of study {study.name}",
         "privacy": release.spent.sentence(),
         "release": release.digest,
         "study_digest": study.digest(),
     }
     foreground = study.prior.family.value
+    batches = fitting(batches, folder, n=n, grey_bits=png_bits if form == "png" else None)
     match form:
         case "npz":
-            return write_npz(batches, folder, n=n, spec=study.patch, about=about)
+            return write_npz(batches, folder, n=n, spec=spec, about=about)
         case "png":
-            return write_png(batches, folder, spec=study.patch, about=about, bits=png_bits)
+            return write_png(batches, folder, spec=spec, about=about, bits=png_bits)
         case "bids":
             suffix = bids_suffix or _SUFFIXES[study.prior.family]
             return write_bids(
                 batches,
                 folder,
-                spec=study.patch,
+                spec=spec,
                 name=study.name,
                 foreground=foreground,
                 about=about,
@@ -140,7 +203,7 @@ def export_pairs(
             )
         case "nnunet":
             return write_nnunet(
-                batches, folder, spec=study.patch, name=study.name, foreground=foreground, about=about
+                batches, folder, spec=spec, name=study.name, foreground=foreground, about=about
             )
 
 

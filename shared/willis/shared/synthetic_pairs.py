@@ -4,38 +4,20 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 from torch.utils.data import Dataset
 
 from willis.shared.drawn_blocks import DrawnBlocks
 from willis.shared.errors import Unreachable
+from willis.shared.export.contrast import Suffix
 from willis.shared.networks.build import choose_device
 from willis.shared.pair_forms import Form, shape_of
 from willis.shared.privacy import PrivacySpent
-from willis.shared.recipes.contract import Sampler
 from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.release import read_release
 from willis.shared.study import Study
-from willis.shared.synthesis import check_draw
-
-
-class PairSource(Protocol):
-    """What pairs are drawn from: a ``GeneratorRelease`` is one."""
-
-    @property
-    def study(self) -> Study:
-        """The protocol it was trained by."""
-        ...
-
-    @property
-    def spent(self) -> PrivacySpent:
-        """What it cost in privacy."""
-        ...
-
-    def sampler(self) -> Sampler:
-        """Return what draws labelled patches."""
-        ...
+from willis.shared.synthesis import FileForm, PairSource, check_draw, export_pairs
 
 
 class SyntheticPairs(Dataset[Any]):
@@ -124,6 +106,35 @@ class SyntheticPairs(Dataset[Any]):
         patches = self._drawn().patches(numbers)
         pairs = [self._shape(patch, number) for patch, number in zip(patches, numbers, strict=True)]
         return pairs if self._transform is None else [self._transform(pair) for pair in pairs]
+
+    def write(
+        self,
+        folder: Path | str,
+        *,
+        form: FileForm,
+        progress: Callable[[int], None] | None = None,
+        png_bits: Literal[8, 16] = 8,
+        bids_suffix: Suffix | None = None,
+    ) -> Path:
+        """Write all n pairs as a data set of files; see :func:`willis.shared.synthesis.export_pairs`.
+
+        The pairs are written as they are drawn: ``transform`` is for training, and is left out.
+
+        Args:
+            folder: Must not exist, or be empty.
+            form: ``nnunet``, ``bids``, ``npz`` or ``png``.
+        """
+        return export_pairs(
+            self._release,
+            Path(folder),
+            n=self._n,
+            seed=self._seed,
+            form=form,
+            device=self._device.type,
+            progress=progress,
+            png_bits=png_bits,
+            bids_suffix=bids_suffix,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a worker needs: the release with its arrays, without what was drawn so far."""

@@ -109,14 +109,42 @@ def test_another_volume_can_be_chosen(browser, files):
     found.page.context.close()
 
 
+def test_a_volume_is_first_shown_on_its_label_and_long_tables_are_folded(browser, files):
+    found = opened(browser, files["volumes"])
+    marked = found.canvas()
+    assert (marked.max(axis=2) - marked.min(axis=2) > 60).mean() > 0.001, "orange is in sight"
+    assert found.page.evaluate("[...document.querySelectorAll('details')].map((one) => one.open)") == [
+        True,  # three rounds of the ledger
+        True,  # and what happened in them
+        False,  # the model card
+        False,  # the viewer's licence
+    ]
+    found.page.context.close()
+
+
+def test_many_rounds_are_folded_and_a_table_of_sentences_is_stacked_on_a_phone(browser, tmp_path):
+    html, _ = page_of(make_run(tmp_path / "run", rounds=13))
+    (tmp_path / "page.html").write_text(html)
+    found = opened(browser, tmp_path / "page.html")
+    assert not found.page.is_visible("#ledger")
+    found.page.get_by_text("The ledger, 13 rounds").click()
+    assert found.page.is_visible("#ledger")
+    cells = found.page.locator("#sites tbody tr").first.locator("th, td")
+    name, sentence = (cells.nth(at).bounding_box() for at in range(2))
+    assert sentence["y"] >= name["y"] + name["height"] - 1, "below the name, not beside it"
+    assert sentence["x"] + sentence["width"] <= 390
+    found.page.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_it_fits_its_screen_and_axe_finds_nothing_serious(browser, files, scheme, width):
+@pytest.mark.parametrize("name", ["flat", "volumes"])
+def test_it_fits_its_screen_and_axe_finds_nothing_serious(browser, files, name, scheme, width):
     from axe_playwright_python.sync_playwright import Axe
 
     found = opened(
         browser,
-        files["flat"],
+        files[name],
         viewport={"width": width, "height": 900},
         color_scheme=scheme,
         bypass_csp=True,  # for axe, which is put into the page

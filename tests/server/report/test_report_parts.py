@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 from html.parser import HTMLParser
 
 import nibabel as nib
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from harness.made_report import make_run, page_of, record_of, spent_of
+from PIL import Image
 
 from willis.server.report_card import card_html
 from willis.server.report_ledger import ledger_rows
-from willis.server.report_volumes import nifti, viewed_volumes
+from willis.server.report_pictures import pictures_of
+from willis.server.report_volumes import viewed_volumes
 from willis.shared.errors import StateError
 from willis.shared.likeness.rows import LikenessRows, read_likeness, write_likeness
 from willis.shared.likeness.sheet import LikenessFigure, LikenessSheet
@@ -28,13 +31,39 @@ def image_of(text: str) -> nib.Nifti1Image:
     return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
 
 
-def test_nibabel_reads_what_the_viewer_gets():
-    voxels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    found = nib.Nifti1Image.from_bytes(nifti(voxels, spacing=(0.5, 1.0, 2.0)))
-    assert np.array_equal(np.asarray(found.dataobj), voxels)
-    assert np.array_equal(np.asarray(found.affine), np.diag([0.5, 1.0, 2.0, 1.0]))
-    assert found.header.get_zooms() == (0.5, 1.0, 2.0)
-    assert nib.aff2axcodes(found.affine) == ("R", "A", "S")
+def test_the_viewers_files_say_their_spacing_or_that_they_know_none():
+    drawn = torch.zeros(1, 2, 8, 9, 10)
+    drawn[0, 0] = torch.arange(720).reshape(8, 9, 10) / 719
+    for spacing, unit in (((0.5, 1.0, 2.0), "mm"), (None, "unknown")):
+        (volume,) = viewed_volumes(drawn, PatchSpec(size=(8, 9, 10), spacing_mm=spacing), title="Synthetic")
+        found = image_of(volume.image)
+        assert np.array_equal(voxels_of(volume.image), np.round((drawn[0, 0].numpy() + 1) * 127.5))
+        assert found.header.get_zooms() == (spacing or (1.0, 1.0, 1.0))
+        assert found.header.get_xyzt_units()[0] == unit
+        assert nib.aff2axcodes(found.affine) == ("R", "A", "S")
+
+
+def test_the_viewer_starts_on_the_label_of_a_volume_and_in_the_middle_of_a_stack():
+    drawn = torch.full((1, 2, 8, 10, 16), -1.0)
+    drawn[0, 1, 2:5, 6, 12] = 1.0  # of slice 12, the fullest, the middle voxel is (3, 6)
+    drawn[0, 1, 0, 0, 3] = 1.0
+    (volume,) = viewed_volumes(drawn, PatchSpec(size=(8, 10, 16)), title="Synthetic")
+    assert volume.start == pytest.approx((3.5 / 8, 6.5 / 10, 12.5 / 16))
+    (healthy,) = viewed_volumes(drawn.clamp(max=-1), PatchSpec(size=(8, 10, 16)), title="Synthetic")
+    assert healthy.start == pytest.approx((3.5 / 8, 4.5 / 10, 7.5 / 16))
+    (stack,) = viewed_volumes(drawn[:, :, 0].expand(5, -1, -1, -1), PatchSpec(size=(10, 16)), title="x")
+    assert stack.start[2] == 0.5, "the third of five"
+
+
+def test_a_picture_of_a_volume_is_of_the_slice_with_most_label():
+    patch = torch.full((1, 2, 8, 8, 8), -1.0)
+    patch[0, 0, 5], patch[0, 1, 5, 2:4, 2:4], patch[0, 1, 6, 2, 2] = 1.0, 1.0, 1.0
+    (shown,) = pictures_of(patch)
+    with Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape == (96, 2 * 96 + 12, 3), "12 screen pixels a voxel, two images and a line between"
+    assert pixels[0, 0].tolist() == [255, 255, 255], "slice 5, which is bright, and not the middle one"
+    assert (pixels[30, 96 + 12 + 30] != 255).any(), "its label is in colour"
 
 
 def test_flat_patches_become_the_slices_of_one_volume():

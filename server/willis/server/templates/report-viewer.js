@@ -37,6 +37,7 @@
   };
   const view = () => {
     viewer.opts.crosshairWidth = element("viewer-view").value === "slice" ? 0 : 0.5;
+    element("viewer-frame").dataset.view = element("viewer-view").value;
     viewer.setSliceType(kinds[element("viewer-view").value]);
     element("viewer-slice").disabled = element("viewer-view").value === "body";
   };
@@ -50,7 +51,8 @@
     viewer.addVolume(await niivue.NVImage.loadFromUrl({ ...marks, cal_min: 0, cal_max: 1, opacity: 0.6 }));
     const slice = element("viewer-slice");
     slice.max = viewer.volumes[0].dimsRAS[3];
-    slice.value = Math.ceil(slice.max / 2);
+    slice.value = Math.floor(shown.start[2] * slice.max) + 1;
+    viewer.scene.crosshairPos = [...shown.start];
     canvas.setAttribute("aria-label", shown.title + ": volume with its label in orange");
     view();
     label();

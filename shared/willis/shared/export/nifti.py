@@ -1,5 +1,6 @@
-"""One patch as one NIfTI file."""
+"""One patch as one NIfTI file, on disk or in memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -18,6 +19,21 @@ def save_nifti(values: np.ndarray, path: Path, *, spec: PatchSpec, across_mm: fl
     spacing = list(spec.spacing_mm or [1.0] * spec.dimensions)
     if spec.dimensions == 2:
         values, spacing = values[:, :, None], [*spacing, across_mm]
-    picture = nibabel.Nifti1Image(values, np.diag([*spacing, 1.0]))
-    picture.header.set_xyzt_units("mm" if spec.spacing_mm is not None else "unknown")
-    nibabel.save(picture, path)
+    nibabel.save(_volume(values, spacing, known=spec.spacing_mm is not None), path)
+
+
+def nifti_bytes(values: np.ndarray, *, spacing_mm: Sequence[float], known: bool) -> bytes:
+    """Return a volume as a NIfTI-1 file, axes to the right, front and top (RAS).
+
+    Args:
+        values: Along three axes; the file has their type.
+        spacing_mm: Of a voxel along each axis; where it is not known, its proportions.
+        known: Whether it is in mm; else the file says that the unit is unknown.
+    """
+    return _volume(values, spacing_mm, known=known).to_bytes()
+
+
+def _volume(values: np.ndarray, spacing_mm: Sequence[float], *, known: bool) -> nibabel.Nifti1Image:
+    picture = nibabel.Nifti1Image(values, np.diag([*spacing_mm, 1.0]))
+    picture.header.set_xyzt_units("mm" if known else "unknown")
+    return picture

@@ -17,7 +17,8 @@ from willis.shared.export.nifti import save_nifti
 from willis.shared.export.whole_folder import whole_folder
 from willis.shared.patch import LabelledPatches, PatchSpec
 
-_ACROSS_MM = 999.0
+NUMBER = 901  # of a data set, where nobody names another
+ACROSS_MM = 999.0  # what nnU-Net takes for the distance of 2-D slices
 
 
 def write_nnunet(
@@ -28,7 +29,7 @@ def write_nnunet(
     name: str,
     foreground: str,
     about: Mapping[str, object],
-    number: int = 901,
+    number: int = NUMBER,
 ) -> Path:
     """Write ``DatasetNNN_Name`` into a new folder, which can serve as ``nnUNet_raw``.
 
@@ -50,9 +51,7 @@ def write_nnunet(
         ValueError: ``number`` is out of its range.
         StateError: The folder is not empty or cannot be written; nothing is left there.
     """
-    if not 1 <= number <= 999:
-        raise ValueError(f"number must be 1 to 999, got {number}")
-    title = f"Dataset{number:03d}_{''.join(part.capitalize() for part in name.replace('_', '-').split('-'))}"
+    title = title_of(name, number)
     with whole_folder(folder) as part:
         data = part / title
         (data / "imagesTr").mkdir(parents=True)
@@ -80,10 +79,21 @@ def write_nnunet(
     return folder / title
 
 
+def title_of(name: str, number: int = NUMBER) -> str:
+    """Return the name of a data set as nnU-Net wants it, ``Dataset901_TinyStudy`` of ``tiny-study``.
+
+    Raises:
+        ValueError: ``number`` is out of its range.
+    """
+    if not 1 <= number <= 999:
+        raise ValueError(f"number must be 1 to 999, got {number}")
+    return f"Dataset{number:03d}_{''.join(part.capitalize() for part in name.replace('_', '-').split('-'))}"
+
+
 def _save_pair(patch: np.ndarray, data: Path, case: str, *, spec: PatchSpec) -> dict[str, object]:
     images, label = [], f"labelsTr/{case}.nii.gz"
     for channel, image in enumerate(patch[:-1]):
         images.append(f"imagesTr/{case}_{channel:04d}.nii.gz")
-        save_nifti(image.astype(np.float32), data / images[-1], spec=spec, across_mm=_ACROSS_MM)
-    save_nifti((patch[-1] > 0).astype(np.uint8), data / label, spec=spec, across_mm=_ACROSS_MM)
+        save_nifti(image.astype(np.float32), data / images[-1], spec=spec, across_mm=ACROSS_MM)
+    save_nifti((patch[-1] > 0).astype(np.uint8), data / label, spec=spec, across_mm=ACROSS_MM)
     return {"image": images[0] if len(images) == 1 else images, "label": label}

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from willis.shared.patch import LabelledPatches
+from willis.shared.shown_slice import shown_slice
 
 _GAP = 2  # pixels between tiles
 _GREY = 96
@@ -53,11 +54,7 @@ def picture_of(patches: LabelledPatches, *, columns: int = 8) -> Image.Image:
 
 
 def _tile(patch: Tensor) -> UInt8[ndarray, "row col"]:
-    if patch.ndim == 4:
-        filled = (patch[-1] > 0).sum((1, 2))
-        at = int(filled.argmax()) if int(filled.max()) > 0 else patch.shape[1] // 2
-        patch = patch[:, at]
-    values = patch.detach().float().cpu().numpy()
+    values = shown_slice(patch).detach().float().cpu().numpy()
     grey = np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
     framed = np.pad(grey, ((0, 0), (0, _GAP), (0, _GAP)), constant_values=_GREY)
     return framed.reshape(-1, framed.shape[-1])

@@ -12,6 +12,7 @@ from willis.shared.prior.target import Target
 from willis.shared.prior.tissue import Tissue, count_in, grid_of, power_law_field
 
 Field = Float[ndarray, "*space"]
+Box = tuple[slice, ...]
 
 _OUTLINE_SLOPE = 3.0  # smoothness of a lesion's border, as a spectrum_slope
 _FAINTEST = 0.15  # share of the contrast that any labelled pixel keeps
@@ -22,11 +23,13 @@ class _Blob:
     """One stretched ball.
 
     Attributes:
-        depth: Pixels to its border, positive inside.
+        box: Where it and its halo lie; the first one's is the whole image.
+        depth: Pixels to its border there, positive inside.
         radius: In pixels.
         strength: Share of the contrast that it shows.
     """
 
+    box: Box
     depth: Field
     radius: float
     strength: float
@@ -84,19 +87,42 @@ def _blob(
     """The first lesion is the largest."""
     radius = values["radius"] if number == 0 else values["radius"] * generator.uniform(0.25, 1)
     strength = 1 - values["contrast_spread"] * generator.uniform()
-    away = _distance(centre, rough.shape, stretch=values["stretch"], generator=generator)
-    return _Blob(
-        np.float32(radius) * (1 + np.float32(values["irregularity"]) * rough) - away, radius, strength
-    )
+    direction = _direction(rough.ndim, generator)
+    box = (slice(None),) * rough.ndim
+    if number:
+        bulge = radius * (1 + values["irregularity"] * max(float(rough.max()), 0))
+        box = _box(centre, rough.shape, reach=values["stretch"] * (bulge + max(values["halo_width"], 0)))
+    away = _distance(centre, direction, rough.shape, box=box, stretch=values["stretch"])
+    depth = np.float32(radius) * (1 + np.float32(values["irregularity"]) * rough[box]) - away
+    return _Blob(box, depth, radius, strength)
+
+
+def _direction(dimensions: int, generator: np.random.Generator) -> Float[ndarray, " axis"]:
+    """Draw a unit vector."""
+    direction = generator.normal(size=dimensions)
+    return direction / np.linalg.norm(direction)
+
+
+def _box(centre: Float[ndarray, " axis"], size: tuple[int, ...], *, reach: float) -> Box:
+    """Return the part of the image within ``reach`` pixels of a centre along each axis, and one more."""
+    low, high = np.floor(centre - reach - 1).astype(int), np.ceil(centre + reach + 2).astype(int)
+    return tuple(slice(max(0, a), max(0, min(b, side))) for a, b, side in zip(low, high, size, strict=True))
 
 
 def _distance(
-    centre: Float[ndarray, " axis"], size: tuple[int, ...], *, stretch: float, generator: np.random.Generator
+    centre: Float[ndarray, " axis"],
+    direction: Float[ndarray, " axis"],
+    size: tuple[int, ...],
+    *,
+    box: Box,
+    stretch: float,
 ) -> Field:
-    """Distance from the centre in pixels, measured short along a random direction: a stretched ball."""
-    direction = generator.normal(size=len(size))
-    direction /= np.linalg.norm(direction)
-    away = [axis - np.float32(at) for axis, at in zip(grid_of(size), centre, strict=True)]
+    """Distance from the centre in pixels, measured short along a direction: a stretched ball."""
+    grid = [
+        axis[tuple(part if axis.shape[at] > 1 else slice(None) for at, part in enumerate(box))]
+        for axis in grid_of(size)
+    ]
+    away = [axis - np.float32(at) for axis, at in zip(grid, centre, strict=True)]
     square = sum((part**2 for part in away), np.zeros((), np.float32))
     along = sum((np.float32(d) * part for d, part in zip(direction, away, strict=True)), np.float32(0))
     return np.sqrt(np.maximum(square - np.float32(1 - 1 / stretch**2) * along**2, 0))
@@ -111,8 +137,10 @@ def _shade(
         soft = np.clip(blob.depth / np.float32(max(values["softness"], 1e-3)), 0, 1)
         deep = np.clip(2 * (blob.depth / np.float32(blob.radius) - 1 + np.float32(values["core_size"])), 0, 1)
         own = np.float32(blob.strength) * soft * (1 + np.float32(values["core"]) * deep)
-        own = np.maximum(own * (1 + np.float32(values["lesion_spread"]) * texture), np.float32(_FAINTEST))
-        shade = np.maximum(shade, np.where(blob.depth > 0, own, 0))
+        own = np.maximum(
+            own * (1 + np.float32(values["lesion_spread"]) * texture[blob.box]), np.float32(_FAINTEST)
+        )
+        shade[blob.box] = np.maximum(shade[blob.box], np.where(blob.depth > 0, own, 0))
     return shade
 
 
@@ -123,7 +151,8 @@ def _halo(size: tuple[int, ...], blobs: list[_Blob], values: Mapping[str, float]
     if share == 0 or not width > 0:
         return halo
     for blob in blobs:
-        halo = np.maximum(halo, np.clip(1 + blob.depth / np.float32(max(width, 1e-3)), 0, 1))
+        around = np.clip(1 + blob.depth / np.float32(max(width, 1e-3)), 0, 1)
+        halo[blob.box] = np.maximum(halo[blob.box], around)
     return np.float32(share) * halo
 
 
@@ -139,7 +168,10 @@ def _decoys(
     added = np.zeros(size, np.float32)
     for _ in range(count_in(size, values["decoys"])):
         centre = places[generator.integers(len(places))].astype(float)
-        away = _distance(centre, size, stretch=generator.uniform(1, 6), generator=generator)
-        inside = np.clip(np.float32(values["decoy_radius"] * generator.uniform(0.4, 1)) - away + 0.5, 0, 1)
-        added = np.maximum(added, inside * np.float32(generator.uniform(0.4, 1)))
+        stretch, direction = generator.uniform(1, 6), _direction(len(size), generator)
+        radius = values["decoy_radius"] * generator.uniform(0.4, 1)
+        box = _box(centre, size, reach=stretch * (radius + 0.5))
+        away = _distance(centre, direction, size, box=box, stretch=stretch)
+        inside = np.clip(np.float32(radius) - away + 0.5, 0, 1)
+        added[box] = np.maximum(added[box], inside * np.float32(generator.uniform(0.4, 1)))
     return np.float32(values["decoy_contrast"]) * added

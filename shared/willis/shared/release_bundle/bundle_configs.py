@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from willis.shared.export.nnunet import ACROSS_MM, title_of
 from willis.shared.game_plans import DcganPlan, WganGpPlan
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.recipes.contract import Sampler
@@ -15,8 +16,6 @@ from willis.shared.study import Study
 _SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
-_NUMBER = 901  # of the nnU-Net data set
-_ACROSS_MM = 999.0  # what nnU-Net takes for the distance of 2-D slices
 
 
 def metadata_of(sheet: ReleaseSheet) -> dict[str, Any]:
@@ -114,16 +113,14 @@ def _recipe(study: Study) -> dict[str, Any]:
 
 def _data_set(study: Study, sheet: ReleaseSheet) -> dict[str, Any]:
     patch = study.patch
-    title = f"Dataset{_NUMBER}_" + "".join(
-        part.capitalize() for part in study.name.replace("_", "-").split("-")
-    )
+    title = title_of(study.name)
     spacing = list(patch.spacing_mm or [1.0] * patch.dimensions)
     return {
         "size": list(patch.size),
         "channels": [one.value for one in patch.channels],
         "label": study.prior.family.value,
         "privacy": sheet.network.sentence(),
-        "voxel_mm": spacing if patch.dimensions == 3 else [*spacing, _ACROSS_MM],
+        "voxel_mm": spacing if patch.dimensions == 3 else [*spacing, ACROSS_MM],
         "data_set": title,
         "data_set_sheet": _data_set_sheet(study, sheet, title),
     }

@@ -1,5 +1,7 @@
 """Where everything lies in a release's folder: the layout of a MONAI bundle, and what Willis adds to it."""
 
+from willis.shared.release_signature import SUMS as SUMS  # digests of all the others; no digest of itself
+
 WEIGHTS = "models/model.safetensors"
 STATE_DICT = "models/model.pt"
 SHEET = "release.json"
@@ -13,8 +15,6 @@ DRAWING = "configs/drawing.json"
 SCRIPT = "scripts/generator.py"
 SOURCES = "scripts/source.zip"  # where the script needs more than itself
 LICENCE = "LICENSE"
-SUMS = "SHA256SUMS"
-SIGNATURE = "SHA256SUMS.sig"  # beside the digests, by whoever releases; not one of them
 
 # What every release holds; a release whose recipe is no network alone holds its sources too.
 FILES = (
