@@ -8,6 +8,7 @@ DEMO   ?= runs/demo
 
 # Another build of torch, kept for later calls: make TORCH="torch==2.13.0 --index-url URL" demo
 TORCH  ?= $(shell cat $(VENV)/torch.choice 2>/dev/null)
+WITH_EXAMPLES := $(VENV)/with-examples
 READY  := $(VENV)/ready-$(shell printf '%s' '$(TORCH)' | cksum | cut -d' ' -f1)
 
 # Test machines share cores: threads that wait for each other are slower than one.
@@ -18,7 +19,7 @@ APART  := -n $(WORKERS) --dist loadfile
 COVER  := --cov=willis.shared --cov=willis.client --cov=willis.server --cov-report=term
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-federation test-gpu lint format protobuf clean clean-all
+.PHONY: help setup demo test test-slow test-federation test-examples test-gpu lint format protobuf clean clean-all
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,16 @@ test-slow: $(READY) ## Tests that take minutes
 test-federation: $(READY) ## Attacks and faults on real hubs and sites, as processes
 	$(PYTEST) $(APART) -m "federation and not slow" --timeout 1200
 
+test-examples: $(WITH_EXAMPLES) ## The examples of docs/, with nnU-Net, MONAI, torchio, BIDS
+	$(PYTEST) $(APART) -m "examples and not slow" tests/examples
+
+# nnU-Net brings torchvision for networks that are not used here. One that was built for another torch than the one
+# that is there is worse than none: it ends whoever looks for it.
+$(WITH_EXAMPLES): $(READY)
+	$(BIN)/python -m pip install --no-build-isolation -c $(VENV)/pins.txt -e '.[examples]'
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
+
 test-gpu: $(READY) ## Tests that need a CUDA device
 	$(PYTEST) -m gpu
 
@@ -80,7 +91,7 @@ protobuf: $(READY) ## Write the code of the collection service from its .proto
 
 clean: ## Remove caches and built files; .venv and runs/ stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.xml dist build
-	find shared client server simulations tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find shared client server simulations tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean ## Remove .venv too
 	rm -rf $(VENV)

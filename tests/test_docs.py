@@ -52,22 +52,30 @@ def blocks(text: str, language: str) -> list[str]:
     ]
 
 
-def told_lines() -> list[str]:
-    return [line for block in blocks(README, "") for line in block.splitlines() if line.startswith("willis ")]
+def told_lines(text: str) -> list[str]:
+    return [line for block in blocks(text, "") for line in block.splitlines() if line.startswith("willis ")]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_command_is_told_with_a_line_to_copy(words):
-    assert any(line.startswith(words + " ") or line == words for line in told_lines())
+    assert any(line.startswith(words + " ") or line == words for line in told_lines(README))
 
 
-@pytest.mark.parametrize("line", told_lines())
-def test_every_line_of_the_readme_is_a_command_that_parses(line):
+@pytest.mark.parametrize("line", sorted(set(told_lines(DOCS))))
+def test_every_line_of_a_page_is_a_command_that_parses(line):
     words = max((words for words in COMMANDS if line.startswith(words)), key=len)
     context = COMMANDS[words].make_context(words, shlex.split(line.removeprefix(words).removesuffix(" &")))
     for value in context.params.values():
-        if isinstance(value, Path) and value.suffix == ".toml":
+        if isinstance(value, Path) and value.suffix == ".toml" and value != Path("study.toml"):
             assert (ROOT / value).exists()
+
+
+@pytest.mark.parametrize("name", ["site", "simulate", "collect"])
+def test_each_user_has_a_page_that_the_readme_names_and_five_minutes_suffice_for(name):
+    page = ROOT / "docs" / f"{name}.md"
+    assert f"](docs/{name}.md)" in README
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(told_lines(page.read_text(encoding="utf-8"))) >= 5
 
 
 def test_every_make_target_of_the_readme_exists():

@@ -112,6 +112,26 @@ def test_tests_run_after_style_and_types(checkout):
     assert make(checkout, "test-gpu")[0] == ["python -m pytest -m gpu"]
 
 
+def test_what_only_examples_need_is_installed_with_them_and_once(checkout):
+    make(checkout, "setup")
+    calls, code, said = make(checkout, "test-examples")
+    assert code == 0, said
+    assert calls[0] == "python -m pip install --no-build-isolation -c .venv/pins.txt -e .[examples]"
+    assert calls[-1] == "python -m pytest -n 2 --dist loadfile -m examples and not slow tests/examples"
+    assert not any("uninstall" in call for call in calls)
+    assert make(checkout, "test-examples")[0] == calls[-1:]
+    os.utime(checkout / "constraints.txt", (2**31, 2**31))
+    assert calls[0] in make(checkout, "test-examples")[0]
+
+
+def test_a_torchvision_of_another_build_is_taken_out(checkout):
+    make(checkout, "setup")
+    python = checkout / ".venv/bin/python"
+    honest = python.read_text()
+    python.write_text(honest.replace('case "$*" in', 'case "$*" in\n    "-c import torchvision") exit 1 ;;'))
+    assert "python -m pip uninstall --quiet --yes torchvision" in make(checkout, "test-examples")[0]
+
+
 def test_an_old_python_is_refused_by_name(checkout):
     calls, code, said = make(checkout, "demo", old=1)
     assert code == 2
@@ -134,7 +154,7 @@ def test_cleaning_keeps_runs(checkout):
     for file in (
         kept,
         cache,
-        *(checkout / room / "x" for room in ("client", "server", "simulations", "tests")),
+        *(checkout / room / "x" for room in ("client", "server", "simulations", "tests", "docs")),
     ):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
@@ -162,7 +182,8 @@ def normal(name: str) -> str:
 def test_everything_asked_for_is_pinned():
     pinned = {normal(line.split("==")[0]): line.split("==")[1] for line in PINS.splitlines() if "==" in line}
     extras = PROJECT["project"]["optional-dependencies"]
-    asked = [*PROJECT["project"]["dependencies"], *extras["dev"], *extras["ray"], "ray", "editables"]
+    asked = [*PROJECT["project"]["dependencies"], "ray", "editables"]
+    asked += [line for extra in ("dev", "ray", "examples") for line in extras[extra]]
     names = {normal(re.split(r"[\[<>=~!; ]", line)[0]) for line in asked}
     assert names <= set(pinned)
     assert all(re.fullmatch(r"[0-9][0-9a-z.]*", version) for version in pinned.values()), "no local builds"
@@ -174,13 +195,7 @@ def test_the_pins_are_what_the_tests_run_with():
 
     for line in PINS.splitlines():
         name, _, wanted = line.partition("==")
-        if name in {"torch", "torchvision"} or normal(name) in {
-            "numpy",
-            "flwr",
-            "pydantic",
-            "opacus",
-            "monai",
-        }:
+        if normal(name) in {"torch", "numpy", "flwr", "pydantic", "opacus", "monai"}:
             assert version(name).split("+")[0] == wanted
 
 
@@ -190,6 +205,7 @@ def test_continuous_integration_runs_the_tests():
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in text
-    last = [line for line in text.splitlines() if line][-2:]
-    assert last == ['make test PYTHON="$python"', 'exec make test-federation PYTHON="$python"']
+    last = [line for line in text.splitlines() if line][-3:]
+    targets = ["make test", "make test-examples", "exec make test-federation"]
+    assert last == [f'{target} PYTHON="$python"' for target in targets]
     assert subprocess.run(["bash", "-n", script]).returncode == 0

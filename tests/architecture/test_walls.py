@@ -26,6 +26,8 @@ PLANTED = {
     "flower": [("willis.client.training", "flwr"), ("willis.shared.update", "flwr")],
     "files": [("willis.client.cohort", "nibabel"), ("willis.server.report", "pydicom")],
     "shared": [("willis.shared.settings", "willis.shared.study")],
+    "shared.likeness": [("willis.shared.likeness.patches", "willis.shared.likeness.sheet")],
+    "shared.metrics": [("willis.shared.metrics.scores", "willis.shared.metrics.sheet")],
     "shared.networks": [("willis.shared.networks.generator", "willis.shared.networks.start")],
     "shared.prior": [("willis.shared.prior.target", "willis.shared.prior.draw")],
     "shared.recipes": [("willis.shared.recipes.contract", "willis.shared.recipes.catalogue")],
