@@ -24,7 +24,7 @@ PLANTED = {
         ("willis.server.ledger", "willis.simulations.progress"),
     ],
     "flower": [("willis.client.training", "flwr"), ("willis.shared.update", "flwr")],
-    "files": [("willis.client.cohort", "nibabel"), ("willis.server.report", "pydicom")],
+    "files": [("willis.client.cohort", "nibabel"), ("willis.server.report.page", "pydicom")],
     "shared": [("willis.shared.settings", "willis.shared.study")],
     "shared.likeness": [("willis.shared.likeness.patches", "willis.shared.likeness.sheet")],
     "shared.metrics": [("willis.shared.metrics.scores", "willis.shared.metrics.sheet")],
@@ -67,6 +67,7 @@ PLANTED = {
     "client.ingest.dicom": [("willis.client.ingest.dicom.rule", "willis.client.ingest.dicom.intake")],
     "client.pacs": [("willis.client.pacs.settings", "willis.client.pacs.fetch")],
     "server": [("willis.server.checkpoint", "willis.server.rounds")],
+    "server.report": [("willis.server.report.ledger", "willis.server.report.page")],
     "simulations": [("willis.simulations.progress", "willis.simulations.run")],
     "simulations.experiments": [
         ("willis.simulations.experiments.experiment", "willis.simulations.experiments.runner")

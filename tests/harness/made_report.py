@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from willis.server.checkpoint import RoundRecord, add_metrics
-from willis.server.report import read_run, render
+from willis.server.report.page import read_run, render
 from willis.shared.metrics.scores import PairedDifference, SegmentationScores
 from willis.shared.metrics.sheet import Evaluation, write_scores
 from willis.shared.networks.build import build_generator

@@ -16,7 +16,7 @@ def report(run: Path, *, out: Path, as_json: bool) -> None:
     """
     import json
 
-    from willis.server.report import write_report
+    from willis.server.report.page import write_report
 
     found = write_report(run, out)
     spent = found.spent()

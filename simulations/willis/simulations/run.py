@@ -12,7 +12,7 @@ from willis.client.app import app as client_app
 from willis.client.evaluation_rows import Row, judge
 from willis.server.checkpoint import RoundRecord, latest_round
 from willis.server.publishing import publish
-from willis.server.report import write_report
+from willis.server.report.page import write_report
 from willis.server.rounds import run_rounds
 from willis.shared.errors import StateError
 from willis.shared.mechanism import mechanism_of

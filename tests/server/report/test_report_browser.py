@@ -1,8 +1,9 @@
 """The report opened from disk in headless Chromium, the network closed: it draws, and asks for nothing."""
 
+import functools
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,81 @@ def test_another_volume_can_be_chosen(browser, files):
     found.page.context.close()
 
 
+@pytest.fixture(scope="module")
+def chosen_slowly(browser, files) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """The pixels of a volume that was chosen with nothing else going on: with its label, and without."""
+
+    @functools.cache
+    def pixels(volume: int) -> tuple[np.ndarray, np.ndarray]:
+        found = opened(browser, files["volumes"])
+        found.page.select_option("#viewer-volume", str(volume))
+        found.page.get_by_text(f"Synthetic patch {volume + 1}, one volume").wait_for()
+        marked = found.canvas()
+        found.page.uncheck("#viewer-label")
+        plain = found.canvas()
+        found.page.context.close()
+        return marked, plain
+
+    return pixels
+
+
+# Reading takes turns of 5 to 80 ms, the first the longest, so that wishes would overtake one another.
+SLOW_READER = """() => {
+  const turns = [80, 60, 5, 40, 10, 30, 5, 20];
+  const read = niivue.NVImage.loadFromUrl.bind(niivue.NVImage);
+  niivue.NVImage.loadFromUrl = async (told) => {
+    await new Promise((go) => setTimeout(go, turns.shift() ?? 5));
+    return read(told);
+  };
+}"""
+DOWN, UP = "ArrowDown", "ArrowUp"
+
+
+@pytest.mark.parametrize(
+    ("keys", "volume", "pause_ms", "reader"),
+    [
+        ((DOWN, DOWN), 2, 20, None),
+        ((DOWN, DOWN), 2, 60, SLOW_READER),
+        ((DOWN, DOWN, UP, UP), 0, 20, None),
+        ((DOWN, DOWN, UP, UP), 0, 0, SLOW_READER),
+    ],
+)
+def test_of_volumes_chosen_in_quick_succession_the_last_is_shown(
+    browser, files, chosen_slowly, keys, volume, pause_ms, reader
+):
+    found = opened(browser, files["volumes"])
+    if reader:
+        found.page.evaluate(reader)
+    found.page.focus("#viewer-volume")
+    for key in keys:
+        found.page.keyboard.press(key)
+        found.page.wait_for_timeout(pause_ms)
+    found.page.wait_for_selector("#viewer-frame[aria-busy=false]")
+    found.page.wait_for_timeout(200)
+    marked, plain = chosen_slowly(volume)
+    assert found.page.input_value("#viewer-volume") == str(volume)
+    assert found.page.inner_text("#viewer-told").startswith(f"Synthetic patch {volume + 1}, one volume")
+    assert (found.canvas() != marked).mean() < 0.001
+    found.page.uncheck("#viewer-label")
+    assert (found.canvas() != plain).mean() < 0.001
+    assert (marked != plain).mean() > 0.001
+    assert found.said == []
+    found.page.context.close()
+
+
+def test_a_fault_after_the_start_is_told_on_the_page(browser, files):
+    found = opened(browser, files["volumes"])
+    found.page.evaluate(
+        "() => { niivue.NVImage.loadFromUrl = async () => { throw new Error('a damaged volume'); }; }"
+    )
+    found.page.select_option("#viewer-volume", "1")
+    found.page.wait_for_selector("#viewer-failed:not([hidden])")
+    assert found.page.inner_text("#viewer-failed").startswith("The viewer stopped (a damaged volume).")
+    assert not found.page.is_visible("#viewer-box")
+    assert found.said == [], "no rejection that nobody handles"
+    found.page.context.close()
+
+
 def test_a_volume_is_first_shown_on_its_label_and_long_tables_are_folded(browser, files):
     found = opened(browser, files["volumes"])
     marked = found.canvas()
@@ -133,6 +209,30 @@ def test_many_rounds_are_folded_and_a_table_of_sentences_is_stacked_on_a_phone(b
     name, sentence = (cells.nth(at).bounding_box() for at in range(2))
     assert sentence["y"] >= name["y"] + name["height"] - 1, "below the name, not beside it"
     assert sentence["x"] + sentence["width"] <= 390
+    found.page.context.close()
+
+
+def test_on_paper_nothing_is_folded_cut_or_dark(browser, tmp_path):
+    html, _ = page_of(make_run(tmp_path / "run", rounds=13))
+    (tmp_path / "page.html").write_text(html)
+    found = opened(browser, tmp_path / "page.html", color_scheme="dark")
+    folded = {
+        "#ledger tbody tr:last-child": "14.43",  # 13 rounds of 1.11
+        "#table-rounds tbody tr:last-child": "south 0.5",
+        "#card tbody tr:last-child": "epsilon 1.50",
+        "footer pre": "BSD 2-Clause License",
+    }
+    assert not [place for place in folded if found.page.is_visible(place)]
+    found.page.emulate_media(media="print", color_scheme="dark")
+    for place, words in folded.items():
+        assert found.page.is_visible(place)
+        assert words in found.page.inner_text(place)
+    heights = [
+        found.page.locator(f"{one}:has(details)").bounding_box()["height"] for one in ("#privacy", "#rounds")
+    ]
+    assert min(heights) > 13 * 20, "thirteen lines of a table take their room"
+    assert found.page.evaluate("getComputedStyle(document.body).color") == "rgb(28, 37, 48)"
+    assert found.page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
     found.page.context.close()
 
 

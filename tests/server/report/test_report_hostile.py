@@ -12,12 +12,13 @@ from harness.made_release import sign
 from harness.made_report import Page, make_run, page_of
 
 from willis.server.checkpoint import RoundRecord
-from willis.server.report import read_run
+from willis.server.report.page import read_run
 from willis.shared.errors import WillisError
 from willis.shared.likeness.rows import LikenessRows, read_likeness, write_likeness
 from willis.shared.likeness.sheet import LikenessFigure, LikenessSheet
 from willis.shared.metrics.sheet import read_scores
 from willis.shared.release import read_release
+from willis.shared.study import read_study
 
 HARM = (
     "</script></textarea>-->$\\frac{$<script>alert(1)</script><img src=x onerror='alert(2)' x=\">{{ 7 * 7 }}"
@@ -66,11 +67,27 @@ def plant_all(values: Any, accepts: Callable[[Any], bool]) -> tuple[Any, list[Wa
     return values, found
 
 
+def text_of(values: Any, path: Path) -> str:
+    """Return some values as the file of that name holds them."""
+    if path.suffix != ".toml":
+        return json.dumps(values)
+    return "".join(f"{json.dumps(key)} = {inline(value)}\n" for key, value in values.items())
+
+
+def inline(value: Any) -> str:
+    """Return a value as TOML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {inline(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(inline(one) for one in value) + "]"
+    return json.dumps(value)
+
+
 def reads(path: Path, reader: Callable[[Path], Any], after: Callable[[], None]) -> Callable[[Any], bool]:
-    """Return what says whether a reader accepts a JSON file with these values."""
+    """Return what says whether a reader accepts a file with these values."""
 
     def accepts(values: Any) -> bool:
-        path.write_text(json.dumps(values))
+        path.write_text(text_of(values, path))
         after()
         try:
             reader(path)
@@ -88,6 +105,11 @@ def run(tmp_path_factory) -> Path:
     return run
 
 
+def whole_study(path: Path) -> dict[str, Any]:
+    """Every value of a study, its defaults too: more places than its author wrote."""
+    return read_study(path).model_dump(mode="json", exclude_none=True)
+
+
 def likeness(value: float) -> LikenessSheet:
     """Figures have one name in both sheets, so that it holds its harm from the beginning."""
     figure = LikenessFigure(name=HARM, value=value, real_against_real=2.0, n=30, better="lower")
@@ -102,13 +124,15 @@ def pages(run) -> tuple[Page, str, Page, dict[str, list[Way]]]:
     where: dict[str, list[Way]] = {}
     nothing = lambda: None  # noqa: E731
     for path, reader, after in (
+        (run / "study.toml", read_study, nothing),
         (run / "metrics.jsonl", lambda path: RoundRecord.model_validate_json(path.read_text()), nothing),
         (run / "scores.json", read_scores, nothing),
         (run / "likeness.json", read_likeness, nothing),
         (release / "release.json", lambda path: read_release(path.parent), lambda: sign(release)),
     ):
-        values, where[path.name] = plant_all(json.loads(path.read_text()), reads(path, reader, after))
-        path.write_text(json.dumps(values) + "\n")
+        values = json.loads(path.read_text()) if path.suffix != ".toml" else whole_study(path)
+        values, where[path.name] = plant_all(values, reads(path, reader, after))
+        path.write_text(text_of(values, path) + "\n")
     (release / "docs" / "README.md").write_text(CARD)
     sign(release)
     html, after_all = page_of(run)
@@ -118,6 +142,7 @@ def pages(run) -> tuple[Page, str, Page, dict[str, list[Way]]]:
 def test_harm_gets_into_every_file_but_not_into_what_the_privacy_figure_says(pages):
     *_, where = pages
     assert {name: len(found) > 0 for name, found in where.items()} == dict.fromkeys(where, True)
+    assert where["study.toml"] == [("training", "warm_start")], "all its other words are names or choices"
     assert ("answered", 0) in where["metrics.jsonl"]
     assert ("start", "note") in where["release.json"]
     assert not [way for way in where["release.json"] if way[0] in ("network", "run", "study_digest", "study")]

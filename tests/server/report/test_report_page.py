@@ -15,7 +15,7 @@ from harness.made_report import (
 )
 from matplotlib.image import imread
 
-from willis.server.report import read_run, render, write_report
+from willis.server.report.page import read_run, render, write_report
 from willis.shared.errors import ReleaseError, StateError, StudyError
 from willis.shared.synthesis import draw_pairs
 

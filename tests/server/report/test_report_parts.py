@@ -12,10 +12,10 @@ import torch
 from harness.made_report import make_run, page_of, record_of, spent_of
 from PIL import Image
 
-from willis.server.report_card import card_html
-from willis.server.report_ledger import ledger_rows
-from willis.server.report_pictures import pictures_of
-from willis.server.report_volumes import viewed_volumes
+from willis.server.report.card import card_html
+from willis.server.report.ledger import ledger_rows
+from willis.server.report.pictures import pictures_of
+from willis.server.report.volumes import viewed_volumes
 from willis.shared.errors import StateError
 from willis.shared.likeness.rows import LikenessRows, read_likeness, write_likeness
 from willis.shared.likeness.sheet import LikenessFigure, LikenessSheet

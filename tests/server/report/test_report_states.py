@@ -8,7 +8,7 @@ import pytest
 from harness.made_report import EVALUATION, STUDY, make_run, page_of, record_of, spent_of
 
 from willis.server.checkpoint import add_metrics
-from willis.server.report import read_run
+from willis.server.report.page import read_run
 from willis.shared.metrics.sheet import write_scores
 from willis.shared.recipes.catalogue import recipe_of
 from willis.shared.release import write_release
@@ -41,10 +41,25 @@ def test_scores_of_another_release_are_said(tmp_path):
     assert f"the cost that they name: {spent_of(7.77).sentence()}" in page_of(run)[1].words
 
 
-def test_many_rounds_are_cut_and_it_is_said(tmp_path):
-    _, page = page_of(make_run(tmp_path / "run", rounds=203, released=False, scored=False))
+@pytest.mark.parametrize(
+    ("rounds", "left_out"), [(250, "50 earlier rounds are"), (201, "1 earlier round is")]
+)
+def test_many_rounds_are_cut_and_both_tables_say_so(tmp_path, rounds, left_out):
+    html, page = page_of(make_run(tmp_path / "run", rounds=rounds, released=False, scored=False))
+    for table, name in (("ledger", "The ledger"), ("table-rounds", "What happened in")):
+        numbers = [line[0] for line in page.tables[table][1:] if line[0] != "Budget"]
+        assert numbers == [str(number) for number in range(rounds - 199, rounds + 1)]
+        before = html[: html.index(f'id="{table}"')]
+        assert f"{left_out} left out here; metrics.jsonl holds them all." in before[before.rindex("<h") :]
+        assert re.search(rf"<summary>{name},? the last 200 of {rounds} rounds</summary>", html)
+    assert f"the table below has the numbers of the last 200 of {rounds} rounds." in page.told()
+
+
+def test_all_of_200_rounds_are_there_and_none_is_said_to_lack(tmp_path):
+    html, page = page_of(make_run(tmp_path / "run", rounds=200, released=False, scored=False))
     assert len(page.tables["table-rounds"]) == 1 + 200
-    assert "3 earlier rounds are left out" in page.words
+    assert "<summary>The ledger, 200 rounds</summary>" in html
+    assert "left out" not in page.told()
 
 
 def make_pooled_run(run: Path, *, secure: bool) -> Path:
