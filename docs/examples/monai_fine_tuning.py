@@ -1,11 +1,11 @@
 """MONAI: a U-net pre-trained on synthetic pairs and fine-tuned with ten real subjects, against the ten alone.
 
     python docs/examples/monai_fine_tuning.py --release runs/hippocampus/release \
-        --cohort DATA/hippocampus/cohort.csv --out runs/fine-tuning
+        --training runs/hippocampus/training.csv --test runs/hippocampus/held_out.csv --out runs/fine-tuning
 
 Three U-nets of the same first weights: one sees synthetic pairs alone, one the ten alone, one the synthetic
-pairs and then the ten. The last two take the same number of steps in all. Held-out subjects of the study test
-them. The cohort is the table of that study's real subjects; the ten are among those whom it trained on.
+pairs and then the ten. The last two take the same number of steps in all. The ten are drawn from one table;
+subjects of the other, which names none of them, are the test.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from command_line import check_empty, options, plain_refusals
 from jaxtyping import Bool
 from monai.data.dataloader import DataLoader
 from monai.data.dataset import Dataset
@@ -26,7 +27,7 @@ from monai.networks.nets.basic_unet import BasicUNet
 from monai.transforms.compose import Compose
 from monai.transforms.intensity.dictionary import RandAdjustContrastd, RandGaussianNoised
 from monai.transforms.spatial.dictionary import RandAffined
-from real_subjects import UNPAID, divided, planes_last, some
+from real_subjects import drawn_from, planes_last, read_apart, some, who_tested
 
 from willis.client.cohort import Subject
 from willis.client.patches import cut_patches, load_subject
@@ -156,17 +157,11 @@ def row_of(found: Sequence[float]) -> dict[str, Any]:
 # %% All of it.
 def arguments() -> argparse.Namespace:
     """Return what the command line asks for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--release", type=Path, required=True, help="the release's folder")
-    parser.add_argument("--cohort", type=Path, required=True, help="cohort.csv of the study's real subjects")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser = options(__doc__, training=True)
     parser.add_argument("--real", type=int, default=10, help="real subjects to fine-tune with")
     parser.add_argument("--pairs", type=int, default=2000, help="synthetic pairs")
     parser.add_argument("--steps", type=int, default=600, help="on synthetic pairs")
     parser.add_argument("--fine-steps", type=int, default=300, help="on real patches")
-    parser.add_argument("--subjects", type=int, default=40, help="held-out subjects to test on, at most")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     return parser.parse_args()
 
 
@@ -184,36 +179,45 @@ def trained(asked: argparse.Namespace, pairs: SyntheticPairs, real: Dataset) -> 
 
 
 def main() -> None:
-    """Train, compare on held-out subjects, write ``scores.json`` and ``held_out.png``."""
+    """Train, compare on real subjects, write ``scores.json`` and ``test.png``."""
     asked = arguments()
-    asked.out.mkdir(parents=True)
     AUGMENT.set_random_state(asked.seed)
-    # Synthetic pairs have the order of a seed: pair i is the same on every machine.
-    pairs = SyntheticPairs(
-        asked.release, n=asked.pairs, seed=asked.seed, form="monai", transform=AUGMENT, device=asked.device
-    )
-    print(pairs.spent.sentence())
-    study = pairs.study
-    training, held_out = divided(asked.cohort, study)
-    ten = some(training, asked.real, seed=asked.seed)
-    networks = trained(asked, pairs, real_pairs(ten, study.patch, seed=asked.seed))
+    with plain_refusals():
+        check_empty(asked.out)
+        # Synthetic pairs have the order of a seed: pair i is the same on every machine.
+        pairs = SyntheticPairs(
+            asked.release,
+            n=asked.pairs,
+            seed=asked.seed,
+            form="monai",
+            transform=AUGMENT,
+            device=asked.device,
+        )
+        cohort, training = read_apart(asked.test, asked.training)
+        assert training is not None, "the command line asks for it"
+        tested = some(cohort, asked.subjects, seed=asked.seed)
+        ten = some(training, asked.real, seed=asked.seed)
+        real = real_pairs(ten, pairs.study.patch, seed=asked.seed)
+        asked.out.mkdir(parents=True, exist_ok=True)
+    print(drawn_from(pairs))
+    networks = trained(asked, pairs, real)
 
     scores: dict[str, list[float]] = {name: [] for name in networks}
     shown = []
-    for subject in some(held_out, asked.subjects, seed=asked.seed):
-        for image, label in planes_last(subject, study.patch):
-            masks = {name: segment(network, image, study.patch) for name, network in networks.items()}
+    for subject in tested:
+        for image, label in planes_last(subject, pairs.study.patch):
+            masks = {name: segment(network, image, pairs.study.patch) for name, network in networks.items()}
             for name, mask in masks.items():
                 scores[name].append(dice(mask, label > 0))
             shown.append((image, label, masks))
-    picture(shown[:3], asked.out / "held_out.png")
+    picture(shown[:3], asked.out / "test.png")
     told = {name: row_of(found) for name, found in scores.items()}
     about = {"scans": len(shown), "real_subjects": len(ten), "covered_by_epsilon": False}
     (asked.out / "scores.json").write_text(json.dumps(told | about, indent=2) + "\n", encoding="utf-8")
     for name, row in told.items():
         print(f"{name:22} Dice {row['dice']:.3f} ({row['interval'][0]:.3f} to {row['interval'][1]:.3f})")
-    print(f"{len(shown)} scans of held-out subjects. {UNPAID}")
-    print(f"{asked.out / 'held_out.png'} shows real subjects: it stays where they do.")
+    print(who_tested(shown, asked.test, asked.training))
+    print(f"{asked.out / 'test.png'} shows real subjects: it stays where they do.")
 
 
 if __name__ == "__main__":

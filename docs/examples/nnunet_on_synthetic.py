@@ -1,14 +1,13 @@
-"""nnU-Net on synthetic pairs alone, tested on real patients who were held out.
+"""nnU-Net on synthetic pairs alone, tested on real patients.
 
     pip install 'willis[examples]'
     python docs/examples/nnunet_on_synthetic.py --release runs/hippocampus/release \
-        --cohort DATA/hippocampus/cohort.csv --out runs/nnunet
+        --test runs/hippocampus/held_out.csv --training runs/hippocampus/training.csv --out runs/nnunet
 
 The release is a folder: ``willis collect fetch`` brings one from a hub, ``willis simulate`` makes one. The
-cohort is the table of that study's real subjects; those that the study held out are the test.
+tables have the columns of cohort.csv; with ``--training``, where you know it, nobody may be in both.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -18,37 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command_line import check_empty, options, plain_refusals
 from nibabel.loadsave import save
 from nibabel.nifti1 import Nifti1Image, load
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from real_subjects import UNPAID, divided, planes_last, some
+from real_subjects import drawn_from, planes_last, read_apart, some, who_tested
 
 from willis.client.cohort import Subject
-from willis.shared.export.nnunet import write_nnunet
 from willis.shared.metrics.interval import bootstrap_interval
 from willis.shared.metrics.masks import dice
 from willis.shared.patch import PatchSpec
-from willis.shared.release import read_release
-from willis.shared.synthesis import stream_pairs
+from willis.shared.synthetic_pairs import SyntheticPairs
 
 NUMBER = "901"
-
-
-# %% Synthetic cases: nnU-Net's raw folder. The same seed gives the same pairs, and more cost no more privacy.
-def write_raw(release_folder: Path, raw: Path, *, pairs: int, seed: int) -> None:
-    """Write ``Dataset901_NAME`` with its ``dataset.json``, as ``willis synthesize --format nnunet`` does."""
-    release = read_release(release_folder)  # every digest is checked first
-    print(release.spent.sentence())
-    write_nnunet(
-        stream_pairs(release, n=pairs, seed=seed, batch=50),
-        raw,
-        spec=release.study.patch,
-        name=release.study.name,
-        foreground=release.study.prior.family.value,
-        about={"privacy": release.spent.sentence()},
-        number=int(NUMBER),
-    )
 
 
 # %% Plan, check, preprocess: nnU-Net's own command.
@@ -85,7 +67,7 @@ def predict(trained: Path, cases: Path, *, device: str) -> None:
 
 # %% Real subjects: the scans as nnU-Net reads them, one file a channel, slices along the last axis.
 def write_cases(subjects: Sequence[Subject], spec: PatchSpec, folder: Path) -> dict[str, np.ndarray]:
-    """Write the held-out scans without their labels; return the labels by case."""
+    """Write the scans without their labels; return the labels by case."""
     (folder / "images").mkdir(parents=True)
     steps = [*(spec.spacing_mm or [1.0] * spec.dimensions), 1.0][:3]
     truths = {}
@@ -108,33 +90,31 @@ def scores(truths: dict[str, np.ndarray], predicted: Path) -> list[float]:
 # %% All of it.
 def main() -> None:
     """Train on synthetic pairs, test on real subjects, write ``scores.json``."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--release", type=Path, required=True, help="the release's folder")
-    parser.add_argument("--cohort", type=Path, required=True, help="cohort.csv of the study's real subjects")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser = options(__doc__)
     parser.add_argument("--pairs", type=int, default=400, help="synthetic cases")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--iterations", type=int, default=50, help="an epoch's")
-    parser.add_argument("--subjects", type=int, default=40, help="held-out subjects to test on, at most")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--processes", type=int, default=2, help="that preprocess")
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True)
+    with plain_refusals():
+        check_empty(asked.out)
+        pairs = SyntheticPairs(asked.release, n=asked.pairs, seed=asked.seed)  # every digest is checked first
+        cohort, _ = read_apart(asked.test, asked.training)
+        tested = some(cohort, asked.subjects, seed=asked.seed)
+        # nnU-Net's raw folder. The same seed gives the same pairs, and more cost no more privacy.
+        asked.out.mkdir(parents=True, exist_ok=True)
+        pairs.write(asked.out / "raw", form="nnunet")
+    print(drawn_from(pairs))
 
+    spec = pairs.study.patch
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = str(asked.out.resolve() / name)
-    study = read_release(asked.release).study
-    configuration = "2d" if study.patch.dimensions == 2 else "3d_fullres"
-
-    write_raw(asked.release, asked.out / "raw", pairs=asked.pairs, seed=asked.seed)
+    configuration = "2d" if spec.dimensions == 2 else "3d_fullres"
     plan(configuration=configuration, processes=asked.processes)
     [prepared] = (asked.out / "preprocessed").iterdir()
     long = {"epochs": asked.epochs, "iterations": asked.iterations}
     trainer = train(prepared, configuration=configuration, device=asked.device, **long)
-    _, held_out = divided(asked.cohort, study)
-    tested = some(held_out, asked.subjects, seed=asked.seed)
-    truths = write_cases(tested, study.patch, asked.out / "test")
+    truths = write_cases(tested, spec, asked.out / "test")
     predict(Path(str(trainer.output_folder_base)), asked.out / "test", device=asked.device)
 
     found = scores(truths, asked.out / "test" / "predicted")
@@ -142,8 +122,8 @@ def main() -> None:
     told = {"dice": float(np.mean(found)), "dice_interval": [low, high], "n_scans": len(found)}
     told |= {"trained_on": f"{asked.pairs} synthetic pairs, no real image", "covered_by_epsilon": False}
     (asked.out / "scores.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    print(f"Dice {told['dice']:.3f} ({low:.3f} to {high:.3f}) on {len(found)} scans of held-out subjects")
-    print(UNPAID)
+    print(f"Dice {told['dice']:.3f} ({low:.3f} to {high:.3f})")
+    print(who_tested(found, asked.test, asked.training))
 
 
 if __name__ == "__main__":

@@ -1,36 +1,51 @@
-"""Real subjects of a cohort.csv for the examples beside this file: who may train, who tests, their scans.
+"""Real subjects for the examples beside this file: from tables that you name, and their scans.
 
-A study holds some subjects of every site back from training (``use.held_out``). The division depends on the
-cohort and the study alone, so that whoever has both finds the same held-out subjects again.
+Who tests is yours to say. After ``willis simulate`` the run's folder has both tables, ``training.csv`` and
+``held_out.csv``. In a federation every subject of a site's table trains: who was left out of it can test.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from willis.client.cohort import Cohort, Subject, read_cohort, split
+from willis.client.cohort import Cohort, Subject, read_cohort
+from willis.client.evaluation_rows import check_apart
 from willis.client.patches import load_subject
-from willis.shared.errors import CohortError
 from willis.shared.patch import PatchSpec
-from willis.shared.study import Study
+from willis.shared.synthetic_pairs import SyntheticPairs
 
 UNPAID = "These are scores on real patients: no ledger paid for them, and no epsilon covers them."
 
 
-def divided(cohort: Path, study: Study) -> tuple[Cohort, Cohort]:
-    """Return the subjects that may train, then those that the study holds out.
+def read_apart(test: Path, training: Path | None) -> tuple[Cohort, Cohort | None]:
+    """Return the subjects who test, and those who trained or may train where a table names them.
 
     Raises:
-        CohortError: The table cannot be used, or nobody is held out.
+        CohortError: A table cannot be used, or a subject, or a file, is in both.
     """
-    training, held_out = split(read_cohort(cohort), study.use.held_out, seed=study.seed)
-    if not (len(training) and len(held_out)):
-        raise CohortError(
-            f"{cohort} leaves {len(training)} subjects to train on and {len(held_out)} to test on; "
-            "name a cohort with at least two subjects at a site"
-        )
-    return training, held_out
+    if training is None:
+        return read_cohort(test), None
+    tested, trained = read_cohort(test), read_cohort(training)
+    check_apart(trained, tested)
+    return tested, trained
+
+
+def drawn_from(pairs: SyntheticPairs) -> str:
+    """Return in a sentence what a release draws, and what stands behind it."""
+    study = pairs.study
+    return f"Study {study.name} draws {study.prior.family.value}: {pairs.spent.sentence()}"
+
+
+def who_tested(scans: Sequence[object], test: Path, training: Path | None) -> str:
+    """Return in a sentence on whom a score is, and what is known of them."""
+    known = (
+        "whether they trained the release, only its sites can tell"
+        if training is None
+        else f"none of them is in {training}"
+    )
+    return f"{len(scans)} scans of {test}; {known}. {UNPAID}"
 
 
 def some(cohort: Cohort, n: int, *, seed: int) -> tuple[Subject, ...]:

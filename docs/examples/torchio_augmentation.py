@@ -1,11 +1,12 @@
 """torchio on synthetic pairs: what does augmentation add on real patients?
 
     python docs/examples/torchio_augmentation.py --release runs/hippocampus/release \
-        --cohort DATA/hippocampus/cohort.csv --out runs/augmentation
+        --test runs/hippocampus/held_out.csv --training runs/hippocampus/training.csv --out runs/augmentation
 
 Two small networks of the same first weights learn from the same synthetic pairs, one from pairs as they are
-drawn, one from pairs that torchio turns, blurs, shades and makes noisy. Held-out subjects of the study test
-both. Without --cohort both are tested on pairs of another seed, which tells nothing about patients.
+drawn, one from pairs that torchio turns, blurs, shades and makes noisy. Real subjects of a table test both;
+with ``--training``, where you know it, nobody may be in both tables. Without ``--test`` both networks are
+tested on pairs of another seed, which tells nothing about patients.
 """
 
 # torchio tells its types loosely.
@@ -13,16 +14,17 @@ both. Without --cohort both are tested on pairs of another seed, which tells not
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 import torchio
+from command_line import check_empty, options, plain_refusals
 from monai.losses.dice import DiceLoss
 from monai.networks.nets.unet import UNet
-from real_subjects import UNPAID, divided, planes_last, some
+from real_subjects import drawn_from, planes_last, read_apart, some, who_tested
 from torch import Tensor
 
+from willis.client.cohort import Subject
 from willis.shared.metrics.interval import bootstrap_interval
 from willis.shared.metrics.masks import dice
 from willis.shared.patch import PatchSpec
@@ -86,16 +88,15 @@ def train(pairs: SyntheticPairs, *, steps: int, seed: int, device: torch.device,
 
 
 # %% The test: whole scans as torchio subjects, padded to what the network can halve, and cropped back.
-def real_scans(cohort: Path, pairs: SyntheticPairs, *, n: int, seed: int) -> list[torchio.Subject]:
-    """Return scans of held-out subjects."""
-    _, held_out = divided(cohort, pairs.study)
+def real_scans(subjects: Sequence[Subject], spec: PatchSpec) -> list[torchio.Subject]:
+    """Return all scans of real subjects."""
     return [
         torchio.Subject(
             image=torchio.ScalarImage(tensor=torch.from_numpy(image)),
             label=torchio.LabelMap(tensor=torch.from_numpy(label)[None]),
         )
-        for subject in some(held_out, n, seed=seed)
-        for image, label in planes_last(subject, pairs.study.patch)
+        for subject in subjects
+        for image, label in planes_last(subject, spec)
     ]
 
 
@@ -119,41 +120,51 @@ def row_of(found: Sequence[float]) -> dict[str, object]:
 
 
 # %% All of it.
-def main() -> None:
-    """Train without and with augmentation, test both, write ``scores.json``."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--release", type=Path, required=True, help="the release's folder")
-    parser.add_argument("--cohort", type=Path, help="cohort.csv of the study's real subjects")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--pairs", type=int, default=1000, help="synthetic pairs")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--subjects", type=int, default=40, help="held-out subjects to test on, at most")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True)
-
-    def drawn(transform: torchio.Transform | None, *, n: int, seed: int) -> SyntheticPairs:
-        return SyntheticPairs(asked.release, n=n, seed=seed, form="torchio", transform=transform)
-
-    plain = drawn(None, n=asked.pairs, seed=asked.seed)
-    print(plain.spent.sentence())
-    device, networks = torch.device(asked.device), {}
-    for name, transform in ((PLAIN, None), (AUGMENTED, AUGMENT)):
-        pairs = drawn(transform, n=asked.pairs, seed=asked.seed)
+def trained(asked: argparse.Namespace, pairs: SyntheticPairs) -> dict[str, UNet]:
+    """Train on the pairs as they are drawn, and augmented."""
+    turned = drawn(asked, n=asked.pairs, seed=asked.seed, transform=AUGMENT)
+    networks = {}
+    for name, source in ((PLAIN, pairs), (AUGMENTED, turned)):
         with torch.random.fork_rng():
             torch.manual_seed(asked.seed)  # for torchio, which takes no generator
-            networks[name] = train(pairs, steps=asked.steps, seed=asked.seed, device=device, name=name)
+            device = torch.device(asked.device)
+            networks[name] = train(source, steps=asked.steps, seed=asked.seed, device=device, name=name)
+    return networks
 
-    if asked.cohort is None:
-        fresh = drawn(None, n=asked.subjects, seed=asked.seed + 1)
-        scans = [fresh[place] for place in range(len(fresh))]
-        said = "Pairs of another seed: this tells nothing about patients."
-    else:
-        scans, said = real_scans(asked.cohort, plain, n=asked.subjects, seed=asked.seed), UNPAID
-    spec = plain.study.patch
+
+def drawn(
+    asked: argparse.Namespace, *, n: int, seed: int, transform: torchio.Transform | None = None
+) -> SyntheticPairs:
+    """Return synthetic pairs as torchio's subjects."""
+    return SyntheticPairs(asked.release, n=n, seed=seed, form="torchio", transform=transform)
+
+
+def main() -> None:
+    """Train without and with augmentation, test both, write ``scores.json``."""
+    parser = options(__doc__, test=False)
+    parser.add_argument("--pairs", type=int, default=1000, help="synthetic pairs")
+    parser.add_argument("--steps", type=int, default=600)
+    asked = parser.parse_args()
+    with plain_refusals():
+        check_empty(asked.out)
+        if asked.training is not None and asked.test is None:
+            raise ValueError("--training is looked at beside --test alone; name both tables, or neither")
+        pairs = drawn(asked, n=asked.pairs, seed=asked.seed)
+        spec = pairs.study.patch
+        if asked.test is None:
+            fresh = drawn(asked, n=asked.subjects, seed=asked.seed + 1)
+            scans = [fresh[place] for place in range(len(fresh))]
+            said = "Pairs of another seed: this tells nothing about patients."
+        else:
+            cohort, _ = read_apart(asked.test, asked.training)
+            scans = real_scans(some(cohort, asked.subjects, seed=asked.seed), spec)
+            said = who_tested(scans, asked.test, asked.training)
+        asked.out.mkdir(parents=True, exist_ok=True)
+    print(drawn_from(pairs))
+    networks = trained(asked, pairs)
+
     told = {name: row_of([score(one, scan, spec) for scan in scans]) for name, one in networks.items()}
-    about = {"on_real_subjects": asked.cohort is not None, "covered_by_epsilon": asked.cohort is None}
+    about = {"on_real_subjects": asked.test is not None, "covered_by_epsilon": asked.test is None}
     (asked.out / "scores.json").write_text(json.dumps(told | about, indent=2) + "\n", encoding="utf-8")
     for name, row in told.items():
         print(f"{name:10} Dice {row['dice']:.3f} on {row['scans']} scans")

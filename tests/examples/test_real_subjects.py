@@ -19,16 +19,43 @@ real_subjects = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(real_subjects)
 
 
-def test_the_study_s_own_held_out_subjects_test(phantom_cohort, tiny_study):
-    training, held_out = real_subjects.divided(phantom_cohort(), tiny_study())
-    # Two sites of eight, a fifth of each held out: 1.6 is rounded to 2.
-    assert (len(training), len(held_out)) == (12, 4)
-    assert not {one.name for one in training.subjects} & {one.name for one in held_out.subjects}
+def table_of(whole: Path, name: str, subjects: set[str]) -> Path:
+    """Write the rows of some subjects beside a table."""
+    head, *rows = whole.read_text().splitlines()
+    made = whole.with_name(name)
+    made.write_text("\n".join([head, *(row for row in rows if row.partition(",")[0] in subjects)]) + "\n")
+    return made
 
 
-def test_a_cohort_that_leaves_nobody_to_test_on_is_refused(phantom_cohort, tiny_study):
-    with pytest.raises(CohortError, match="1 subjects to train on and 0 to test on"):
-        real_subjects.divided(phantom_cohort(subjects=1, sites=("site-a",)), tiny_study())
+def test_whoever_the_tables_name_trains_and_tests(phantom_cohort):
+    whole = phantom_cohort(subjects=3, sites=("site-a",))
+    training, test = table_of(whole, "training.csv", {"p0", "p2"}), table_of(whole, "test.csv", {"p1"})
+    tested, trained = real_subjects.read_apart(test, training)
+    assert [one.name for one in tested.subjects] == ["p1"]
+    assert [one.name for one in trained.subjects] == ["p0", "p2"]
+    assert real_subjects.read_apart(test, None) == (tested, None)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_nobody_may_be_in_both_tables_under_another_name_either(phantom_cohort, renamed):
+    whole = phantom_cohort(subjects=3, sites=("site-a",))
+    training, test = table_of(whole, "training.csv", {"p0", "p2"}), table_of(whole, "test.csv", {"p1", "p2"})
+    if renamed:
+        test.write_text(test.read_text().replace("p2,site-a", "q2,site-a"))
+    found = "q2: a file of it is in both tables" if renamed else "p2: in both tables"
+    with pytest.raises(CohortError, match=f"1 test subjects train too(.|\n)*{found}"):
+        real_subjects.read_apart(test, training)
+
+
+def test_what_is_said_of_those_who_tested_is_what_was_given(tmp_path):
+    test, training = tmp_path / "a.csv", tmp_path / "b.csv"
+    without = real_subjects.who_tested([1, 2], test, None)
+    assert without.startswith(
+        f"2 scans of {test}; whether they trained the release, only its sites can tell."
+    )
+    both = real_subjects.who_tested([1], test, training)
+    assert both.startswith(f"1 scans of {test}; none of them is in {training}.")
+    assert all(real_subjects.UNPAID in said and "held" not in said for said in (without, both))
 
 
 def test_some_are_drawn_from_a_seed_and_all_where_there_are_fewer():
@@ -58,8 +85,8 @@ def test_planes_lie_along_the_last_axis(tmp_path, axis, place):
 
 
 def test_a_picture_has_one_plane_and_a_volume_keeps_its_axes(tmp_path, phantom_cohort, tiny_study):
-    training, _ = real_subjects.divided(phantom_cohort(side=24), tiny_study())
-    [(image, label)] = real_subjects.planes_last(training.subjects[0], tiny_study().patch)
+    cohort, _ = real_subjects.read_apart(phantom_cohort(side=24), None)
+    [(image, label)] = real_subjects.planes_last(cohort.subjects[0], tiny_study().patch)
     assert (image.shape, label.shape) == ((1, 24, 24, 1), (24, 24, 1))
     values = np.random.default_rng(1).random((6, 7, 8)).astype(np.float32)
     for name, array in (("image", values), ("label", (values > 0.5).astype(np.uint8))):

@@ -137,7 +137,8 @@ class UsePlan(Settings):
 
     Attributes:
         synthetic_pairs: Patches drawn from the release, and from the prior.
-        held_out: Share of every site's subjects that never trains and is tested on.
+        held_out: In a simulation, share of every site's subjects that never trains and is tested on. In a
+            federation nobody is held out: every subject of a site's table trains.
         unet_steps: Optimiser steps of every U-net.
         unet_batch: Patches in one of them.
         unet_width: Channels of its first layer.

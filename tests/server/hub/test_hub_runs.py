@@ -10,11 +10,11 @@ from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
 from willis.server import app as coordinator
-from willis.server.hub import start
+from willis.server.hub import command, control, sites, start
 from willis.server.hub.folder import HubFolder
 from willis.server.hub.programs import how_it_is
 from willis.server.hub.runs import HubRun, find_run, new_run, runs_of
-from willis.server.hub.sites import RegisteredSite, register_site
+from willis.server.hub.sites import RegisteredSite, register_site, registered_sites, unregister_site
 from willis.server.hub.start import start_study, wait_for
 from willis.server.hub.status import shown, status_now
 from willis.server.ledger import SpendingBook
@@ -161,6 +161,59 @@ def test_a_key_is_one_sites_and_a_site_has_one_key(
     other.write_text(NodeKey.fresh_p384().identity.line())
     with pytest.raises(StateError, match="another key"):
         register_site(hub, "site-a", other)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_who_is_unregistered_leaves_superlink_and_the_hubs_list(
+    hub: HubFolder, known: dict[str, RegisteredSite], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    asked = []
+    monkeypatch.setattr(sites, "list_nodes", lambda hub: {"0": "online"} if there else {"1": "online"})
+    monkeypatch.setattr(sites, "unregister_node", lambda hub, number: asked.append(number))
+    assert unregister_site(hub, "site-a") == known["site-a"]
+    assert asked == (["0"] if there else [])
+    assert registered_sites(hub) == {"site-b": known["site-b"]}
+    assert sorted(path.name for path in hub.sites.iterdir()) == ["site-b.json", "site-b.pub"]
+    with pytest.raises(StateError, match='"site-a" is not registered; registered are site-b'):
+        unregister_site(hub, "site-a")
+
+
+def test_a_site_that_superlink_keeps_stays_registered(
+    hub: HubFolder, known: dict[str, RegisteredSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(hub: HubFolder, number: str) -> None:
+        raise StateError("SuperLink refused it")
+
+    monkeypatch.setattr(sites, "list_nodes", lambda hub: {"0": "online"})
+    monkeypatch.setattr(sites, "unregister_node", refuse)
+    with pytest.raises(StateError, match="SuperLink refused"):
+        unregister_site(hub, "site-a")
+    assert registered_sites(hub) == known
+
+
+@pytest.mark.parametrize(
+    ("status", "coordinated", "site", "busy"),
+    [
+        ("running", False, "site-a", ["tiny-1"]),
+        ("pending", False, "site-a", ["tiny-1"]),
+        ("finished:failed", True, "site-a", ["tiny-1"]),
+        ("finished:failed", False, "site-a", []),
+        ("running", True, "site-c", []),
+    ],
+)
+def test_a_site_is_busy_while_a_run_that_names_it_may_do_something(
+    hub: HubFolder,
+    run: HubRun,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    coordinated: bool,
+    site: str,
+    busy: list,
+) -> None:
+    run.add_flower_run("7")
+    monkeypatch.setattr(control, "list_runs", lambda hub: {"7": status})
+    monkeypatch.setattr(HubRun, "has_coordinator", lambda run: coordinated)
+    assert command._runs_at_work(hub, site=site) == busy
 
 
 def test_a_private_key_is_sent_back(hub: HubFolder, tmp_path: Path) -> None:

@@ -170,12 +170,30 @@ def test_a_run_can_be_stopped(
     sites = [{"name": "site-a", "subjects": 6}]
     study = tiny_study_file(federation={"quorum": 1, "deadline_s": 600, "sites": sites})
     bring_up()
-    told(hub, "register", str(new_key(tmp_path, "site-a")))
+    seen = new_key(tmp_path, "site-a")
+    node = told(hub, "register", str(seen))["sites"][0]["node"]
     assert told(hub, "start", str(study))["run"] == "tiny-1"
     assert willis(hub, "start", str(study)).returncode == 2  # it runs now
+    busy = willis(hub, "unregister", "site-a")
+    assert (busy.returncode, "site-a is in tiny-1, at work now" in busy.stderr) == (2, True)
+    assert list_nodes(hub) == {node: "registered"}
     assert told(hub, "stop") == {"stopped": "tiny-1"}
     assert told(hub, "status")["runs"][0]["state"] == "stopped"
     assert willis(hub, "stop", "tiny-1").returncode == 2  # it is not at work
+    a_seen_key_is_shut_out_and_another_takes_its_place(hub, seen, node=node)
+
+
+def a_seen_key_is_shut_out_and_another_takes_its_place(hub: HubFolder, seen: Path, *, node: str) -> None:
+    until(lambda: willis(hub, "unregister", "site-a").returncode == 0, what="the run's coordinator has ended")
+    assert list_nodes(hub) == {}
+    assert told(hub, "status")["sites"] == []
+    for words in ((str(seen),), (f"site-b={seen}",)):  # SuperLink takes it under no name again
+        assert willis(hub, "register", *words).returncode == 2
+    other = new_key(seen.parent, "fresh")
+    registered = told(hub, "register", f"site-a={other}")["sites"][0]["node"]
+    assert list_nodes(hub) == {registered: "registered"}
+    assert registered != node
+    assert [run["name"] for run in told(hub, "status")["runs"]] == ["tiny-1"]
 
 
 def test_the_hub_is_unreachable_when_it_is_down(hub: HubFolder, tmp_path: Path) -> None:

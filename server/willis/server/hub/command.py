@@ -105,6 +105,29 @@ def register(folder: Path, keys: tuple[str, ...], *, patience: float, as_json: b
     )
 
 
+@hub.command(epilog="Example: willis hub unregister hub site-a")
+@_hub
+@click.argument("name", metavar="NAME")
+@_patience
+@_json
+def unregister(folder: Path, name: str, *, patience: float, as_json: bool) -> None:
+    """Shut out the key of site NAME, which was lost or seen; `register` then takes its new one.
+
+    Refused while a run that names the site is at work. What the site spent stays in the books of its runs.
+    """
+    from willis.server.hub.folder import open_hub
+    from willis.server.hub.sites import unregister_site
+
+    hub_folder = open_hub(folder)
+    _wait_until_up(hub_folder, patience)
+    busy = _runs_at_work(hub_folder, site=name)
+    if busy:
+        raise StateError(f"{name} is in {', '.join(busy)}, at work now; wait for it, or `willis hub stop` it")
+    gone = unregister_site(hub_folder, name)
+    sentence = f"{name} is registered no more, and its key is taken under no name again"
+    _say({"unregistered": gone.name, "node": gone.node}, sentence, as_json=as_json)
+
+
 @hub.command(epilog="Example: willis hub up hub")
 @_hub
 def up(folder: Path) -> None:
@@ -224,6 +247,20 @@ def releases(folder: Path, *, as_json: bool) -> None:
             )
             lines.append(f"{run.name}: {run.release}\n  {spent.sentence()}")
     _say({"releases": told}, "\n".join(lines) or "No release yet.", as_json=as_json)
+
+
+def _runs_at_work(hub_folder: "HubFolder", *, site: str) -> list[str]:
+    """Return the names of runs that a site takes part in, and that may still do something."""
+    from willis.server.hub.control import is_at_work, list_runs
+    from willis.server.hub.runs import runs_of
+
+    known = list_runs(hub_folder)
+    return [
+        run.name
+        for run in runs_of(hub_folder)
+        if site in {one.name for one in run.study.federation.sites}
+        and (run.has_coordinator() or any(is_at_work(known.get(number)) for number in run.flower_runs()))
+    ]
 
 
 def _wait_until_up(hub_folder: "HubFolder", patience_s: float) -> None:

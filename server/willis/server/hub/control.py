@@ -26,6 +26,16 @@ def register_node(hub: HubFolder, public_key: Path, *, name: str) -> str:
     return str(_ask(hub, words)["node-id"])
 
 
+def unregister_node(hub: HubFolder, number: str) -> None:
+    """Shut a node's key out; SuperLink takes it never again, under any name.
+
+    Raises:
+        StateError: SuperLink refused.
+        Unreachable: The hub is not up.
+    """
+    _ask(hub, ("supernode", "unregister", number, CONNECTION))
+
+
 def list_nodes(hub: HubFolder) -> dict[str, str]:
     """Return the status of every node (``registered``, ``online``, ``offline``) by its number.
 

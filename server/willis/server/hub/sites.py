@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from willis.server.hub.control import register_node
+from willis.server.hub.control import list_nodes, register_node, unregister_node
 from willis.server.hub.folder import HubFolder
 from willis.server.hub.kit import check_name
 from willis.shared.errors import StateError, StudyError
@@ -45,8 +45,8 @@ def register_site(hub: HubFolder, name: str, public_key: Path) -> RegisteredSite
         return known[name]
     if name in known:
         raise StateError(
-            f"{name} is registered with another key; a site that lost its key takes a new name, "
-            f"such as {name}-2: its old messages must not be taken for its own"
+            f"{name} is registered with another key; where that one is lost or was seen, "
+            f"`willis hub unregister {hub.path} {name}` shuts it out, once no run of the site is at work"
         )
     taken = [site.name for site in known.values() if site.public_key == line]
     if taken:
@@ -55,6 +55,30 @@ def register_site(hub: HubFolder, name: str, public_key: Path) -> RegisteredSite
     node = register_node(hub, hub.sites / f"{name}.pub", name=name)
     write_whole(hub.sites / f"{name}.json", json.dumps({"node": node}).encode(), private=True)
     return RegisteredSite(name, node, line)
+
+
+def unregister_site(hub: HubFolder, name: str) -> RegisteredSite:
+    """Shut a site's key out: SuperLink answers to it no more, under any name, and the name is free again.
+
+    Guarantees:
+        What the site spent stays in the books of its runs: under another key it goes on from there.
+        SuperLink forgets the node before the hub does, so that a call that was cut off can be made again.
+
+    Edge cases:
+        Nothing here looks for runs at work; the command does.
+
+    Raises:
+        StateError: No such site is registered, or SuperLink refused.
+        Unreachable: The hub is not up.
+    """
+    known = registered_sites(hub)
+    if name not in known:
+        raise StateError(f'"{name}" is not registered; registered are {", ".join(known) or "none"}')
+    if known[name].node in list_nodes(hub):
+        unregister_node(hub, known[name].node)
+    (hub.sites / f"{name}.json").unlink()
+    (hub.sites / f"{name}.pub").unlink()
+    return known[name]
 
 
 def registered_sites(hub: HubFolder) -> dict[str, RegisteredSite]:
