@@ -52,6 +52,14 @@ def test_an_exported_program_draws_the_pairs_of_the_release(release, tmp_path, n
     assert json.loads(told["drawing"])["latent"] == release.study.networks.latent
 
 
+def test_who_turned_gradients_off_gets_the_same_program(release, tmp_path):
+    with torch.no_grad():
+        path = convert_release(release, tmp_path / "generator.pt2", form="pt2")
+        assert not torch.is_grad_enabled()
+        drawn = torch.export.load(path).module()(*dice_of(release, 3))
+    torch.testing.assert_close(drawn, release.sampler().draw(first=0, n=3, seed=4), rtol=0, atol=1e-5)
+
+
 def test_onnx_draws_the_pairs_of_the_release(release, tmp_path):
     path = convert_release(release, tmp_path / "generator.onnx", form="onnx")
     onnx.checker.check_model(str(path))

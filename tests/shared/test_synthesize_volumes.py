@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -57,7 +59,7 @@ def test_nnunet(release, drawn, tmp_path):
         assert np.array_equal(label.get_fdata(dtype=np.float32), drawn[i, 1] > 0)
     sheet = json.loads((data / "dataset.json").read_text())
     assert sheet["privacy"] == release.spent.sentence()
-    said = "2 volumes of 12 x 16 x 20 drawn with seed 3 by overlapping patches of 8 x 12 x 8"
+    said = "2 volumes of 12 x 16 x 20 drawn with seed 3 by overlapping patches of 8 x 12 x 8 (overlap 0.5)"
     assert sheet["description"] == f"Synthetic: {said} from a generator of study tiny"
 
 
@@ -77,6 +79,9 @@ def test_bids_and_json(release, drawn, tmp_path):
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     assert (answer["n"], answer["volume"], answer["format"]) == (2, [12, 16, 20], "bids")
+    assert answer["overlap"] == 0.5
+    said = "2 volumes of 12 x 16 x 20 drawn with seed 3 by overlapping patches of 8 x 12 x 8 (overlap 0.5)"
+    assert said in (tmp_path / "out" / "README").read_text()
     file = tmp_path / "out" / "sub-syn000001" / "anat" / "sub-syn000001_FLAIR.nii.gz"
     assert np.array_equal(nibabel.Nifti1Image.from_filename(file).get_fdata(dtype=np.float32), drawn[1, 0])
 
@@ -88,10 +93,13 @@ def test_npz(release, drawn, tmp_path):
         assert np.array_equal(found["labels"], drawn[:, 1] > 0)
 
 
-def test_another_overlap_keeps_the_labels(release, drawn, tmp_path):
-    assert run(release, tmp_path / "out", "--format", "npz", *VOLUME, "--overlap", "0.75").exit_code == 0
+@pytest.mark.parametrize(("given", "overlap"), [((), 0.5), (("--overlap", "0.75"), 0.75)])
+def test_another_overlap_keeps_the_labels_and_is_told(release, drawn, tmp_path, given, overlap):
+    done = run(release, tmp_path / "out", "--format", "npz", "--json", *VOLUME, *given)
+    assert json.loads(done.stdout)["overlap"] == overlap
     with np.load(tmp_path / "out" / "pairs.npz") as found:
         assert np.array_equal(found["labels"], drawn[:, 1] > 0)
+        assert f"(overlap {overlap})" in json.loads(str(found["about"]))["description"]
 
 
 def test_a_disk_that_fills_leaves_nothing(release, tmp_path):
@@ -99,6 +107,14 @@ def test_a_disk_that_fills_leaves_nothing(release, tmp_path):
         done = run(release, tmp_path / "out", "--format", "nnunet", *VOLUME)
     assert done.exit_code == 2
     assert "nothing was left there" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_volumes_that_no_disk_holds_are_called_volumes(release, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=10**4))
+    done = run(release, tmp_path / "out", "--format", "nnunet", *VOLUME)
+    assert done.exit_code == 2
+    assert re.search(r"2 volumes take some .* \(stream_volumes\)", " ".join(done.stderr.split()))
     assert list(tmp_path.iterdir()) == []
 
 

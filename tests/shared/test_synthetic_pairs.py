@@ -12,6 +12,7 @@ from willis.shared import pair_forms, synthetic_pairs
 from willis.shared.errors import ReleaseError, Unreachable
 from willis.shared.networks.build import build_generator
 from willis.shared.networks.start import arrays_of
+from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.release import GeneratorRelease
 from willis.shared.synthesis import draw_pairs, export_pairs
 from willis.shared.synthetic_pairs import SyntheticPairs
@@ -184,6 +185,42 @@ def test_on_a_gpu_spawned_workers_draw_and_forked_ones_say_why_not(release):
         assert torch.equal(label, other_label)
     with pytest.raises(Unreachable, match="forked worker"):
         list(DataLoader(pairs, batch_size=32, num_workers=1, multiprocessing_context="fork"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"form": "tiff"}, "form must be one of nnunet, bids, npz, png, got 'tiff'"),
+        ({"form": None}, "got None"),
+        ({"form": "npz", "png_bits": 16}, "png_bits goes with form png, and form is npz"),
+        ({"form": "nnunet", "png_bits": 8}, "png_bits goes with form png, and form is nnunet"),
+        ({"form": "png", "bids_suffix": "T1w"}, "bids_suffix goes with form bids, and form is png"),
+        ({"form": "png", "png_bits": 12}, "png_bits must be 8 or 16, got 12"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_drawn(
+    release, tmp_path, monkeypatch, options, said
+):
+    pairs = SyntheticPairs(release, n=5, seed=7)
+    monkeypatch.setattr(NetworkSampler, "draw", lambda *given, **more: pytest.fail("it was drawn"))
+    with pytest.raises(ValueError, match=said):
+        pairs.write(tmp_path / "out", **options)
+    with pytest.raises(ValueError, match=said):
+        export_pairs(release, tmp_path / "out", n=5, seed=7, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("memory_mib", "batch"), [(256, 63), (0, 7), (0.1, 7), (1, 14), (1e9, 63)])
+def test_what_is_written_at_once_is_whole_blocks_within_the_memory(tmp_path, monkeypatch, memory_mib, batch):
+    """Blocks of 7: a pair of 96 x 96 is 73,728 bytes, a block 0.49 MiB."""
+    study = study_of()
+    study = study.model_copy(update={"patch": study.patch.model_copy(update={"size": (96, 96)})})
+    wide = write(tmp_path / "release", study=study, arrays=arrays_of(build_generator(study)))
+    asked: list[int] = []
+    monkeypatch.setattr(synthetic_pairs, "export_pairs", lambda *given, batch, **more: asked.append(batch))
+    pairs = SyntheticPairs(wide, n=65, seed=7, memory_mib=memory_mib)
+    pairs.write(tmp_path / "out", form="npz")
+    assert (pairs.block, asked) == (7, [batch])
 
 
 @pytest.mark.parametrize("form", ["nnunet", "bids", "npz", "png"])

@@ -190,6 +190,34 @@ def test_no_step_across_the_border_of_a_window(released, monkeypatch, floor, sea
     assert (max(ratios) < 1.1) != seam, ratios
 
 
+def steepness(drawn: np.ndarray, window: int) -> float:
+    """Mean gradient where windows begin or end, over that two voxels to either side."""
+    at_borders, beside = [], []
+    for axis, side in enumerate(drawn.shape):
+        steps = np.abs(np.diff(drawn, axis=axis)).mean(axis=tuple({0, 1, 2} - {axis}))
+        margin = window // 4
+        firsts = [at - margin for at in starts(side + 2 * margin, window, 0.5)]
+        borders = {at for first in firsts for at in (first - 1, first + window - 1)}
+        inner = [at for at in borders if 2 <= at < side - 3]
+        at_borders += [steps[at] for at in inner]
+        beside += [(steps[at - 2] + steps[at + 2]) / 2 for at in inner]
+    return float(np.sum(at_borders) / np.sum(beside))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["pix2pix", "spade"])
+def test_a_network_with_texture_shows_no_border_of_a_window(released, monkeypatch, recipe):
+    """First weights, three times as large, make windows that differ; without the Gaussian it shows."""
+    release = released(ABLE[recipe], size=(16, 16, 16))
+    found = []
+    for weights in (window_weights((16, 16, 16)), torch.ones((16, 16, 16))):
+        monkeypatch.setattr(volumes, "window_weights", lambda size, kept=weights: kept)
+        drawn = draw_volumes(release, n=4, seed=0, size=(64, 48, 40), device="cpu")[:, 0].numpy()
+        found.append(float(np.mean([steepness(image, 16) for image in drawn])))
+    assert 0.95 < found[0] < 1.05, found
+    assert found[1] > found[0] + 0.05, found
+
+
 @pytest.mark.parametrize(
     ("recipe", "size", "said"),
     [

@@ -113,7 +113,7 @@ def synthesize(
     sentence = found.spent.sentence()
     if as_json:
         answer = {"path": str(where), "n": n, "seed": seed, "format": form, "release": found.digest}
-        answer |= {} if size is None else {"volume": list(size)}
+        answer |= {} if size is None else {"volume": list(size), "overlap": overlap or _usual_overlap()}
         spent = {"privacy": found.spent.model_dump(mode="json"), "privacy_sentence": sentence}
         click.echo(json.dumps(answer | spent))
         return
@@ -158,10 +158,17 @@ def _size_of(volume: str, study: "Study") -> tuple[int, int, int]:
 def _pairs(form: Form, batch: int | None, png_bits: str | None) -> Callable[..., Path]:
     from willis.shared.synthesis import export_pairs
 
-    return partial(export_pairs, form=form, batch=batch or 64, png_bits=16 if png_bits == "16" else 8)
+    bits = None if png_bits is None else 16 if png_bits == "16" else 8
+    return partial(export_pairs, form=form, batch=batch or 64, png_bits=bits)
 
 
 def _volumes(form: Form, size: tuple[int, int, int], overlap: float | None) -> Callable[..., Path]:
-    from willis.shared.volumes import OVERLAP, export_volumes
+    from willis.shared.volumes import export_volumes
 
-    return partial(export_volumes, form=form, size=size, overlap=overlap or OVERLAP)
+    return partial(export_volumes, form=form, size=size, overlap=overlap or _usual_overlap())
+
+
+def _usual_overlap() -> float:
+    from willis.shared.volumes import OVERLAP
+
+    return OVERLAP

@@ -85,9 +85,14 @@ def _inputs(release: GeneratorRelease, *, texture: bool) -> dict[str, Tensor]:
 
 
 def _program(whole: nn.Module, inputs: dict[str, Tensor]) -> torch.export.ExportedProgram:
+    """Trace the network, with gradients on: without them a folded convolution asks how many pairs there are.
+
+    Then the program would be for that number, and torch refuses to take any.
+    """
     pairs = torch.export.Dim("pairs", min=1)
     shapes = (tuple({0: pairs} for _ in inputs),)  # one for all that forward is fed
-    return torch.export.export(whole, tuple(inputs.values()), dynamic_shapes=shapes)
+    with torch.enable_grad():
+        return torch.export.export(whole, tuple(inputs.values()), dynamic_shapes=shapes)
 
 
 def _exported(whole: nn.Module, inputs: dict[str, Tensor], told: dict[str, str]) -> bytes:

@@ -5,7 +5,7 @@ Patch i of a seed is the same whatever else is drawn with it.
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 
@@ -14,7 +14,7 @@ from willis.shared.export.contrast import Suffix
 from willis.shared.export.nnunet import write_nnunet
 from willis.shared.export.npz import write_npz
 from willis.shared.export.png import write_png
-from willis.shared.export.room import fitting
+from willis.shared.export.room import FileForm, Noun, fitting
 from willis.shared.networks.build import choose_device
 from willis.shared.patch import LabelledPatches, PatchSpec
 from willis.shared.prior.families import Family
@@ -24,7 +24,6 @@ from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.study import Study
 
 MOST_PATCHES = 10_000_000
-FileForm = Literal["nnunet", "bids", "npz", "png"]
 
 # The contrast in which most people see what a family draws; BIDS has no name for one that is not known.
 _SUFFIXES: dict[Family, Suffix] = {
@@ -121,13 +120,14 @@ def export_pairs(
     batch: int = 64,
     device: str = "auto",
     progress: Callable[[int], None] | None = None,
-    png_bits: Literal[8, 16] = 8,
+    png_bits: Literal[8, 16] | None = None,
     bids_suffix: Suffix | None = None,
 ) -> Path:
     """Draw the patches of :func:`draw_pairs` into files, with the privacy figure beside them.
 
     Args:
-        png_bits: Of a pixel (``png``).
+        form: ``nnunet``, ``bids``, ``npz`` or ``png``.
+        png_bits: Of a pixel (``png``); None takes 8.
         bids_suffix: The images' contrast (``bids``); None takes angio for vessels, FLAIR for lesions and
             T1w for organs.
 
@@ -135,10 +135,12 @@ def export_pairs(
         The data set's folder (``nnunet``, ``bids``, ``png``), or the file (``npz``).
 
     Raises:
-        ValueError: As :func:`draw_pairs`.
+        ValueError: As :func:`draw_pairs`; there is no such form; ``png_bits`` or ``bids_suffix`` is given
+            beside another form than its own.
         ReleaseError: Pictures (``png``) of a release that draws volumes are asked for.
         StateError: The folder is not empty or cannot be written; nothing is left there.
     """
+    _check_form(form, png_bits=png_bits, bids_suffix=bids_suffix)
     batches = _counted(stream_pairs(release, n=n, seed=seed, batch=batch, device=device), progress)
     return write_pairs(
         batches,
@@ -147,7 +149,7 @@ def export_pairs(
         spec=release.study.patch,
         n=n,
         form=form,
-        told=f"{n} pairs drawn with seed {seed}",
+        told=f"drawn with seed {seed}",
         png_bits=png_bits,
         bids_suffix=bids_suffix,
     )
@@ -162,7 +164,8 @@ def write_pairs(
     n: int,
     form: FileForm,
     told: str,
-    png_bits: Literal[8, 16] = 8,
+    noun: Noun = "pairs",
+    png_bits: Literal[8, 16] | None = None,
     bids_suffix: Suffix | None = None,
 ) -> Path:
     """Write what a release drew into files, with the privacy figure beside them; see :func:`export_pairs`.
@@ -170,26 +173,30 @@ def write_pairs(
     Args:
         batches: n in all; one batch is in memory at a time.
         spec: Of what was drawn.
-        told: What was drawn, in a few words.
+        told: How they were drawn, in a few words.
+        noun: What they are.
 
     Raises:
         ReleaseError: As :func:`export_pairs`.
         StateError: The same.
+        ValueError: Form, ``png_bits`` and ``bids_suffix``, as :func:`export_pairs`; no batch is asked for.
     """
+    _check_form(form, png_bits=png_bits, bids_suffix=bids_suffix)
     study = release.study
     about = {
-        "description": f"Synthetic: {told} from a generator of study {study.name}",
+        "description": f"Synthetic: {n} {noun} {told} from a generator of study {study.name}",
         "privacy": release.spent.sentence(),
         "release": release.digest,
         "study_digest": study.digest(),
     }
     foreground = study.prior.family.value
-    batches = fitting(batches, folder, n=n, grey_bits=png_bits if form == "png" else None)
+    bits = png_bits or 8
+    batches = fitting(batches, folder, n=n, form=form, noun=noun, grey_bits=bits if form == "png" else None)
     match form:
         case "npz":
             return write_npz(batches, folder, n=n, spec=spec, about=about)
         case "png":
-            return write_png(batches, folder, spec=spec, about=about, bits=png_bits)
+            return write_png(batches, folder, spec=spec, about=about, bits=bits)
         case "bids":
             suffix = bids_suffix or _SUFFIXES[study.prior.family]
             return write_bids(
@@ -205,6 +212,17 @@ def write_pairs(
             return write_nnunet(
                 batches, folder, spec=spec, name=study.name, foreground=foreground, about=about
             )
+
+
+def _check_form(form: FileForm, *, png_bits: int | None, bids_suffix: str | None) -> None:
+    """Raise ``ValueError`` for a form that is none, and for what means nothing beside it."""
+    if form not in get_args(FileForm):
+        raise ValueError(f"form must be one of {', '.join(get_args(FileForm))}, got {form!r}")
+    for name, given, of in (("png_bits", png_bits, "png"), ("bids_suffix", bids_suffix, "bids")):
+        if given is not None and form != of:
+            raise ValueError(f"{name} goes with form {of}, and form is {form}; leave {name} out")
+    if png_bits not in (None, 8, 16):
+        raise ValueError(f"png_bits must be 8 or 16, got {png_bits}")
 
 
 def _counted(

@@ -3,6 +3,7 @@
 import operator
 import os
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
@@ -18,6 +19,8 @@ from willis.shared.recipes.network_sampler import NetworkSampler
 from willis.shared.release import read_release
 from willis.shared.study import Study
 from willis.shared.synthesis import FileForm, PairSource, check_draw, export_pairs
+
+_MOST_WRITTEN = 64  # pairs between two reports of progress
 
 
 class SyntheticPairs(Dataset[Any]):
@@ -43,7 +46,8 @@ class SyntheticPairs(Dataset[Any]):
         device: ``cpu``, ``cuda`` or ``auto`` (CUDA where there is one) draws; pairs come back to the CPU.
         form: What a pair looks like: see :func:`willis.shared.pair_forms.shape_of`.
         transform: Applied to every pair. For spawned workers it must be picklable.
-        memory_mib: Most MiB of drawn patches kept in each process; 0 keeps none.
+        memory_mib: Most MiB of drawn patches kept in each process, or written at once; 0 keeps none, and
+            writes block by block.
 
     Raises:
         ValueError: A number is out of its range, or there is no such form.
@@ -113,7 +117,7 @@ class SyntheticPairs(Dataset[Any]):
         *,
         form: FileForm,
         progress: Callable[[int], None] | None = None,
-        png_bits: Literal[8, 16] = 8,
+        png_bits: Literal[8, 16] | None = None,
         bids_suffix: Suffix | None = None,
     ) -> Path:
         """Write all n pairs as a data set of files; see :func:`willis.shared.synthesis.export_pairs`.
@@ -123,6 +127,13 @@ class SyntheticPairs(Dataset[Any]):
         Args:
             folder: Must not exist, or be empty.
             form: ``nnunet``, ``bids``, ``npz`` or ``png``.
+            png_bits: Of a pixel (``png``); None takes 8.
+            bids_suffix: The images' contrast (``bids``); None takes what is usual for the study's family.
+
+        Raises:
+            ValueError: There is no such form, or an option is another form's. Nothing is drawn.
+            ReleaseError: Pictures (``png``) of volumes are asked for.
+            StateError: The folder is not empty or cannot be written; nothing is left there.
         """
         return export_pairs(
             self._release,
@@ -130,6 +141,7 @@ class SyntheticPairs(Dataset[Any]):
             n=self._n,
             seed=self._seed,
             form=form,
+            batch=self._batch(),
             device=self._device.type,
             progress=progress,
             png_bits=png_bits,
@@ -143,6 +155,12 @@ class SyntheticPairs(Dataset[Any]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over in another process."""
         self.__dict__.update(state, _process=os.getpid())
+
+    def _batch(self) -> int:
+        """Return how many pairs are written at once: whole blocks, as the memory allows, about 64 at most."""
+        study, block = self.study, self.block
+        blocks = self._memory // (4 * block * study.patch.n_channels * prod(study.patch.size))
+        return block * max(1, min(blocks, _MOST_WRITTEN // block))
 
     def _number(self, index: SupportsIndex) -> int:
         number = operator.index(index)

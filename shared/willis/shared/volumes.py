@@ -7,9 +7,9 @@ middle (MONAI's sliding window inference, as nnU-Net does; Isensee 2021).
 
 The networks normalise what a window shows by itself, so that neighbours differ in brightness: the blend turns
 the step into a slow change. It needs weights that vanish at a window's border. MONAI's own Gaussian ends at a
-thousandth of its height, which where corners of windows meet is a twentieth of the weight: a pix2pix trained
-on 32 x 32 x 32 then had gradients 9 to 19 % steeper across borders of windows than beside them; with the
-Gaussian as it is, 0 to 1 %.
+thousandth of its height, which where corners of windows meet is a twentieth of the weight: gradients are then
+steeper across borders of windows than beside them. With the Gaussian as it is they are not: see the page on
+pairs, "Seams".
 
 The networks pad with zeros, which shows at the border of a patch. So they are shown the volume with a margin,
 its own voxels mirrored, which is cut off again.
@@ -37,7 +37,7 @@ from willis.shared.study import Study
 from willis.shared.synthesis import check_draw, write_pairs
 
 LONGEST_SIDE = 512
-MOST_VOXELS = 2**24  # some 4 GB of memory while the prior draws them: 230 bytes a voxel
+MOST_VOXELS = 2**24  # bounds time, and memory: the prior takes some 100 bytes a voxel (1.7 GB)
 OVERLAP = 0.5
 LEAST_OVERLAP, MOST_OVERLAP = 0.25, 0.875
 _MARGIN = 4  # a quarter of the patch's side is added at each end of an axis
@@ -76,7 +76,11 @@ def draw_volumes(
         ValueError: A number is out of its range.
         Unreachable: CUDA is asked for and there is none.
     """
-    return torch.cat(list(stream_volumes(release, n=n, seed=seed, size=size, overlap=overlap, device=device)))
+    stream = stream_volumes(release, n=n, seed=seed, size=size, overlap=overlap, device=device)
+    volumes = torch.empty((n, release.study.patch.n_channels, *size))
+    for volume, drawn in zip(volumes, stream, strict=True):
+        volume.copy_(drawn[0])
+    return volumes
 
 
 def stream_volumes(
@@ -141,7 +145,8 @@ def export_volumes(
         spec=volume_spec(release.study, size),
         n=n,
         form=form,
-        told=f"{n} volumes of {words} drawn with seed {seed} by overlapping patches of {patch}",
+        told=f"of {words} drawn with seed {seed} by overlapping patches of {patch} (overlap {overlap:.6g})",
+        noun="volumes",
         bids_suffix=bids_suffix,
     )
 

@@ -1,5 +1,6 @@
 """Each lesion is drawn where it lies alone, and that changes nothing."""
 
+import tracemalloc
 from unittest.mock import patch
 
 import numpy as np
@@ -26,6 +27,25 @@ def test_an_image_is_the_same_as_if_every_lesion_were_drawn_over_all_of_it(seed,
     with patch.object(lesions, "_box", return_value=whole) as asked:
         assert np.array_equal(drawn(seed, size), boxed)
     assert asked.called
+
+
+def peak(**ranges: tuple[float, float]) -> int:
+    """Most bytes that are held while one image of 48 x 48 x 48 is drawn."""
+    tracemalloc.start()
+    try:
+        dice = np.random.default_rng(1)
+        draw_patches(
+            Family.LESIONS, n=1, size=(48, 48, 48), generator=dice, ranges={"spots": (-1, -1), **ranges}
+        )
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_large_lesions_take_no_more_memory_than_one():
+    """Kept all at once they would take 60 times 4 bytes a voxel and more, three times as much as now."""
+    few, many = (peak(lesions=(n, n), radius=(20, 20), halo=(0.5, 0.5), halo_width=(20, 20)) for n in (1, 60))
+    assert many < 1.2 * few
 
 
 def test_a_box_is_smaller_than_a_large_image():

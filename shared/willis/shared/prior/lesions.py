@@ -20,19 +20,27 @@ _FAINTEST = 0.15  # share of the contrast that any labelled pixel keeps
 
 @dataclass(frozen=True)
 class _Blob:
-    """One stretched ball.
+    """One stretched ball. Numbers only: its pixels are worked out where they are used, one blob at a time.
 
     Attributes:
         box: Where it and its halo lie; the first one's is the whole image.
-        depth: Pixels to its border there, positive inside.
+        centre: In pixels.
+        direction: Unit vector of its longest axis.
         radius: In pixels.
         strength: Share of the contrast that it shows.
     """
 
     box: Box
-    depth: Field
+    centre: Float[ndarray, " axis"]
+    direction: Float[ndarray, " axis"]
     radius: float
     strength: float
+
+    def depth(self, rough: Field, values: Mapping[str, float]) -> Float[ndarray, "*box"]:
+        """Return the pixels to its border, positive inside, of its box."""
+        away = _distance(self.centre, self.direction, rough.shape, box=self.box, stretch=values["stretch"])
+        bulge = 1 + np.float32(values["irregularity"]) * rough[self.box]
+        return np.float32(self.radius) * bulge - away
 
 
 def draw_lesions(tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator) -> Target:
@@ -51,15 +59,16 @@ def draw_lesions(tissue: Tissue, values: Mapping[str, float], generator: np.rand
         _blob(number, centre, rough, values=values, generator=generator)
         for number, centre in enumerate(_centres(places, count, values, generator))
     ]
-    shade = _shade(size, blobs, np.flip(rough), values=values)
-    halo = _halo(size, blobs, values)
+    shade, halo = _shade_and_halo(blobs, rough, values)
     labelled = halo != 0 if generator.uniform() < values["halo_labelled"] else np.zeros(size, bool)
     shade = np.where((shade == 0) & labelled, halo, shade) * (tissue.inside & ~ventricles)
     decoys = _decoys(places, rough, values=values, generator=generator)
     around = np.where(np.abs(decoys) > np.abs(halo), decoys, halo) * np.float32(values["contrast"])
     around = np.where(tissue.inside & (shade == 0), around, 0)
     around += np.where(ventricles & tissue.inside, np.float32(values["fluid"]), 0)
-    around += pushed_aside(tissue, [(b.depth, b.radius) for b in blobs[:1]], values["mass_effect"])
+    if values["mass_effect"] > 0:
+        largest = [(blob.depth(rough, values), blob.radius) for blob in blobs[:1]]
+        around += pushed_aside(tissue, largest, values["mass_effect"])
     return Target(shade != 0, shade.astype(np.float32), around.astype(np.float32))
 
 
@@ -92,9 +101,7 @@ def _blob(
     if number:
         bulge = radius * (1 + values["irregularity"] * max(float(rough.max()), 0))
         box = _box(centre, rough.shape, reach=values["stretch"] * (bulge + max(values["halo_width"], 0)))
-    away = _distance(centre, direction, rough.shape, box=box, stretch=values["stretch"])
-    depth = np.float32(radius) * (1 + np.float32(values["irregularity"]) * rough[box]) - away
-    return _Blob(box, depth, radius, strength)
+    return _Blob(box, centre, direction, radius=radius, strength=strength)
 
 
 def _direction(dimensions: int, generator: np.random.Generator) -> Float[ndarray, " axis"]:
@@ -128,32 +135,30 @@ def _distance(
     return np.sqrt(np.maximum(square - np.float32(1 - 1 / stretch**2) * along**2, 0))
 
 
-def _shade(
-    size: tuple[int, ...], blobs: list[_Blob], texture: Field, *, values: Mapping[str, float]
-) -> Field:
-    """Share of the contrast: fainter towards a soft border, another grey in the core, textured."""
-    shade = np.zeros(size, np.float32)
-    for blob in blobs:
-        soft = np.clip(blob.depth / np.float32(max(values["softness"], 1e-3)), 0, 1)
-        deep = np.clip(2 * (blob.depth / np.float32(blob.radius) - 1 + np.float32(values["core_size"])), 0, 1)
-        own = np.float32(blob.strength) * soft * (1 + np.float32(values["core"]) * deep)
-        own = np.maximum(
-            own * (1 + np.float32(values["lesion_spread"]) * texture[blob.box]), np.float32(_FAINTEST)
-        )
-        shade[blob.box] = np.maximum(shade[blob.box], np.where(blob.depth > 0, own, 0))
-    return shade
+def _shade_and_halo(blobs: list[_Blob], rough: Field, values: Mapping[str, float]) -> tuple[Field, Field]:
+    """Share of the contrast that lesions show, and what they add around them; one blob is held at a time.
 
-
-def _halo(size: tuple[int, ...], blobs: list[_Blob], values: Mapping[str, float]) -> Field:
-    """Share of the contrast around the lesions, falling off linearly: oedema or penumbra; 0 inside them."""
+    The halo (oedema or penumbra) falls off linearly, and is 0 inside the lesions.
+    """
+    shade, halo = np.zeros(rough.shape, np.float32), np.zeros(rough.shape, np.float32)
     share, width = values["halo"], values["halo_width"]
-    halo = np.zeros(size, np.float32)
-    if share == 0 or not width > 0:
-        return halo
+    texture = np.flip(rough)
     for blob in blobs:
-        around = np.clip(1 + blob.depth / np.float32(max(width, 1e-3)), 0, 1)
-        halo[blob.box] = np.maximum(halo[blob.box], around)
-    return np.float32(share) * halo
+        depth = blob.depth(rough, values)
+        shade[blob.box] = np.maximum(shade[blob.box], _shown(blob, depth, texture[blob.box], values))
+        if share != 0 and width > 0:
+            around = np.clip(1 + depth / np.float32(max(width, 1e-3)), 0, 1)
+            halo[blob.box] = np.maximum(halo[blob.box], around)
+    return shade, np.float32(share) * halo if share != 0 and width > 0 else halo
+
+
+def _shown(blob: _Blob, depth: Field, texture: Field, values: Mapping[str, float]) -> Field:
+    """Share of the contrast: fainter towards a soft border, another grey in the core, textured."""
+    soft = np.clip(depth / np.float32(max(values["softness"], 1e-3)), 0, 1)
+    deep = np.clip(2 * (depth / np.float32(blob.radius) - 1 + np.float32(values["core_size"])), 0, 1)
+    own = np.float32(blob.strength) * soft * (1 + np.float32(values["core"]) * deep)
+    own = np.maximum(own * (1 + np.float32(values["lesion_spread"]) * texture), np.float32(_FAINTEST))
+    return np.where(depth > 0, own, 0)
 
 
 def _decoys(

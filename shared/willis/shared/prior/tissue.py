@@ -1,9 +1,10 @@
 """Background: a textured tissue, regions of other greys, round spots, large discs, and what is no tissue."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,6 +12,7 @@ from numpy import ndarray
 from scipy import fft
 
 Field = Float[ndarray, "*space"]
+Ball = tuple[tuple[slice, ...], Field, float]  # where it lies, how much of it there is, what it adds
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ def draw_tissue(size: tuple[int, ...], values: Mapping[str, float], generator: n
     if values["bumps"] > 0:
         intensity += values["bumps"] * bump_field(size, values["bump_size"], generator)
     intensity += _regions(size, values, generator)
-    for spot, contrast in _spots(size, values, generator) + _discs(size, values, generator):
-        intensity += contrast * spot
+    for box, ball, contrast in chain(_spots(size, values, generator), _discs(size, values, generator)):
+        intensity[box] += contrast * ball
     inside = _inside(size, values, generator)
     intensity = np.where(inside, intensity, np.float32(values["outside_level"]))
     return Tissue(intensity.astype(np.float32), inside)
@@ -118,34 +120,38 @@ def _regions(size: tuple[int, ...], values: Mapping[str, float], generator: np.r
 
 def _spots(
     size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator
-) -> list[tuple[Field, float]]:
-    """Small discs or balls and what each adds."""
-    spots = []
+) -> Iterator[Ball]:
+    """Small discs or balls, one at a time."""
     for _ in range(count_in(size, values["spots"])):
         radius = values["spot_radius"] * generator.uniform(0.3, 1)
-        spot = _ball(size, generator.uniform(0, size), radius=radius, edge=values["spot_edge"])
-        spots.append((spot, values["spot_contrast"] * generator.uniform(0.3, 1)))
-    return spots
+        box, spot = _ball(size, generator.uniform(0, size), radius=radius, edge=values["spot_edge"])
+        yield box, spot, values["spot_contrast"] * generator.uniform(0.3, 1)
 
 
 def _discs(
     size: tuple[int, ...], values: Mapping[str, float], generator: np.random.Generator
-) -> list[tuple[Field, float]]:
+) -> Iterator[Ball]:
     """Large discs or balls, such as the optic disc; their centre may lie beyond the image."""
     radius = values["disc_radius"]
-    discs = []
     for _ in range(max(0, round(values["discs"]))):
         centre = generator.uniform(-0.7 * radius, np.array(size) + 0.7 * radius)
-        disc = _ball(size, centre, radius=radius, edge=radius * generator.uniform(0.05, 0.6))
-        discs.append((disc, values["disc_contrast"]))
-    return discs
+        box, disc = _ball(size, centre, radius=radius, edge=radius * generator.uniform(0.05, 0.6))
+        yield box, disc, values["disc_contrast"]
 
 
-def _ball(size: tuple[int, ...], centre: Float[ndarray, " axis"], *, radius: float, edge: float) -> Field:
-    """1 inside, 0 outside, falling over ``edge`` pixels about the radius."""
-    away = (axis - np.float32(at) for axis, at in zip(grid_of(size), centre, strict=True))
+def _ball(
+    size: tuple[int, ...], centre: Float[ndarray, " axis"], *, radius: float, edge: float
+) -> tuple[tuple[slice, ...], Field]:
+    """1 inside, 0 outside, falling over ``edge`` pixels about the radius; the box beyond which it is 0."""
+    reach = radius + edge / 2 + 1
+    low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach + 1).astype(int)
+    box = tuple(slice(max(0, a), max(0, min(b, side))) for a, b, side in zip(low, high, size, strict=True))
+    away = (
+        np.take(axis, range(part.start, part.stop), own) - np.float32(at)
+        for own, (axis, part, at) in enumerate(zip(grid_of(size), box, centre, strict=True))
+    )
     square = sum((part**2 for part in away), np.zeros((), np.float32))
-    return np.clip((np.float32(radius) - np.sqrt(square)) / np.float32(edge) + np.float32(0.5), 0, 1)
+    return box, np.clip((np.float32(radius) - np.sqrt(square)) / np.float32(edge) + np.float32(0.5), 0, 1)
 
 
 def _inside(

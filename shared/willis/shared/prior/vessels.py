@@ -80,7 +80,7 @@ def shade(raster: Raster, values: Mapping[str, float]) -> Float[ndarray, "*space
 def _trees(tissue: Tissue, values: Mapping[str, float], generator: np.random.Generator) -> list[_Vessel]:
     size = tissue.intensity.shape
     vessels: list[_Vessel] = []
-    for number in range(max(1, _count(size, values["trees"]))):
+    for number in range(count_trees(size, values["trees"])):
         first = number == 0
         thinner = 1 if first else 1 - values["radius_spread"] * generator.uniform()
         strength = 1 if first else 1 - values["contrast_spread"] * generator.uniform()
@@ -100,7 +100,12 @@ def _trees(tissue: Tissue, values: Mapping[str, float], generator: np.random.Gen
     return vessels + _loops(vessels, size, values=values, generator=generator)
 
 
-def _count(size: tuple[int, ...], density: float) -> int:
+def count_trees(size: tuple[int, ...], density: float) -> int:
+    """Trees to draw: as :func:`count_across`, and at least one."""
+    return max(1, count_across(size, density))
+
+
+def count_across(size: tuple[int, ...], density: float) -> int:
     """Vessels to draw: ``density`` is how many cross a square of side 48, and as many a slab of a cube."""
     side = float(np.prod(size)) ** (1 / len(size))
     return max(0, round(density * (side / 48) ** (len(size) - 1)))
@@ -165,7 +170,7 @@ def _loops(
 ) -> list[_Vessel]:
     """Rings that leave a vessel along its own direction and come back to it."""
     loops = []
-    for _ in range(_count(size, values["loops"])):
+    for _ in range(count_across(size, values["loops"])):
         parent = vessels[int(generator.integers(len(vessels)))]
         at = int(generator.integers(len(parent.points)))
         length = int(generator.uniform(15, 90))
@@ -181,7 +186,7 @@ def _lines(
 ) -> Float[ndarray, "*space"]:
     """Relative intensity of lines that look like vessels and are none."""
     size = tissue.intensity.shape
-    count = _count(size, values["lines"])
+    count = count_across(size, values["lines"])
     if count == 0:
         return np.zeros(size, np.float32)
     radii = values["line_radius"] * generator.uniform(0.3, 1, count)
